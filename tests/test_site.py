@@ -13,10 +13,14 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from uv import find_uv_bin
 
+from tests.examples.lines import lines_of
+
 if TYPE_CHECKING:
     from tests.conftest import Devkit
 
 ROOT = Path(__file__).parent.parent
+SECTION = re.compile(r"^(?!# )#+ .*", re.MULTILINE)
+PICTURE = re.compile(r"\]\((pictures/[^)]+)")
 MATERIAL = "mkdocs-material==9.8.2"
 
 
@@ -26,24 +30,20 @@ def test_the_sites_navigation_names_pages_that_are_there() -> None:
     assert listed <= {path.name for path in ROOT.glob("docs/*.md")}
 
 
-def test_every_guide_has_a_chinese_page_with_the_same_lines_and_each_names_the_other() -> None:
-    nav = {title: pages for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
-           if isinstance(entry, dict) for title, pages in entry.items()}  # fmt: skip
-    for name in ("index.md", *nav["Guides"], *nav["How it works"]):
+def test_every_page_has_a_chinese_one_with_the_same_sections_lines_and_pictures() -> None:
+    listed = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    nav = {title: pages for entry in listed if isinstance(entry, dict) for title, pages in entry.items()}
+    for name in {"index.md", *nav["Guides"], *nav["How it works"], *nav["Reference"]} - {"commands.md"}:
         chinese = name.replace(".md", ".zh.md")
         assert chinese in nav["中文"]
         pages = [(ROOT / "docs" / page).read_text("utf-8") for page in (name, chinese)]
         assert f"[中文]({chinese})" in pages[0], name
         assert f"[English]({name})" in pages[1], chinese
-        typed = [
-            {  # what follows a line as a comment is in the page's language
-                re.sub(r"\s+#.*", "", row.removeprefix("$ "))
-                for row in page.splitlines()
-                if row.startswith(("devkit ", "$ devkit "))
-            }
-            for page in pages
-        ]
-        assert typed[0] == typed[1], name
+        sections = [len(SECTION.findall(page)) for page in pages]
+        pictures = [PICTURE.findall(page) for page in pages]
+        typed = [set(lines_of(page)) for page in pages]
+        for english, other in (sections, pictures, typed):
+            assert english == other, name
 
 
 def test_the_meshes_on_the_pages_are_what_the_command_draws(devkit: Devkit) -> None:
