@@ -1,8 +1,8 @@
 """Show where an operator lives: its kernels by device and dtype, its Python API, and in a tree all of its files.
 
-From the environment's Paddle come the registered kernels and the Python API. In a tree of Paddle (-C, or where you
-stand) also the YAML entries with their InferMeta function, kernels and backward, the kernels' registrations, Python
-callers and tests: file and line each.
+From the environment's Paddle come the registered kernels, the header that declares them and the Python API. In a tree
+of Paddle (-C, or where you stand) also the YAML entries with their InferMeta function, kernels and backward, the
+kernels' registrations, Python callers and tests: file and line each.
 
 Example:  devkit op show relu
 """
@@ -83,6 +83,9 @@ def _show_wheel(console: Console, answer: dict[str, object]) -> None:
                 by_device.setdefault(device, []).append(rest.rpartition(",")[2].strip())
             for device, dtypes in by_device.items():
                 console.answer(f"  {device:8} {' '.join(sorted(set(dtypes)))}")
+    if answer.get("header"):
+        console.answer("header")
+        console.answer(f"  {answer['header']}:{answer['header_line']}", "dim")
     if answer.get("api"):
         console.answer(f"Python API  {answer['api']}")
         console.answer(f"  {answer['file']}:{answer['line']}", "dim")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from ..protocol import Refusal, emit, serve
 from ..user_code import function_of, loading, told
@@ -123,23 +124,44 @@ def kernels(name: str) -> Dict[str, Any]:
     ]
     found = find(paddle, name)
     module = getattr(found, "__module__", "") or ""
-    file, line = "", 0
-    try:
-        import inspect
-
-        plain = inspect.unwrap(found)
-        file, line = inspect.getsourcefile(plain) or "", inspect.getsourcelines(plain)[1]
-    except (TypeError, OSError):
-        pass
+    package = Path(paddle.__file__).parent
+    file, line = source_of(found)
+    header, header_line = header_of(package / "include" / "paddle" / "phi", name)
     return {
         "version": paddle.__version__,
-        "package": str(Path(paddle.__file__).parent),
+        "package": str(package),
         "kernels": {variant: sorted(registered[variant]) for variant in wanted},
         "near": difflib.get_close_matches(name, registered, n=5),
         "api": f"{module}.{getattr(found, '__name__', name)}" if found else "",
         "file": file,
         "line": line,
+        "header": header,
+        "header_line": header_line,
     }
+
+
+def source_of(found: Any) -> Tuple[str, int]:
+    """Return the file and the line of a function or class; nothing and 0 where it is none of Python's."""
+    try:
+        plain = inspect.unwrap(found)
+        return inspect.getsourcefile(plain) or "", inspect.getsourcelines(plain)[1]
+    except (TypeError, OSError):
+        return "", 0
+
+
+def header_of(include: Path, name: str) -> Tuple[str, int]:
+    """Return the header and the line that declare an operator's kernel, or its C++ function; nothing and 0 for none."""
+    camel = name.replace("_", "")
+    kernel = re.compile(rf"^(?:void {camel}Kernel\(|DECLARE_\w*KERNEL\w*\({camel}\b)", re.MULTILINE | re.IGNORECASE)
+    function = re.compile(rf"^PADDLE_API .*\b{re.escape(name)}\(", re.MULTILINE)
+    declaring = sorted((include / "kernels").glob("*.h"), key=lambda path: ("_grad_" in path.name, path.name))
+    headers = [(kernel, path) for path in declaring]
+    for pattern, path in [*headers, (function, include / "api" / "include" / "api.h")]:
+        text = path.read_text("utf-8", "replace") if path.is_file() else ""
+        match = pattern.search(text)
+        if match:
+            return str(path), text.count("\n", 0, match.start()) + 1
+    return "", 0
 
 
 def api(name: str) -> Dict[str, Any]:
@@ -149,7 +171,6 @@ def api(name: str) -> Dict[str, Any]:
         Refusal: there is none of that name.
     """
     import difflib
-    import inspect
 
     import paddle
 
@@ -174,12 +195,7 @@ def api(name: str) -> Dict[str, Any]:
         signature = str(inspect.signature(found))
     except (TypeError, ValueError):
         signature = ""
-    file, line = "", 0
-    try:
-        plain = inspect.unwrap(found)
-        file, line = inspect.getsourcefile(plain) or "", inspect.getsourcelines(plain)[1]
-    except (TypeError, OSError):
-        pass
+    file, line = source_of(found)
     return {
         "name": ".".join(["paddle", *words]),
         "version": paddle.__version__,

@@ -132,6 +132,7 @@ def test_show_and_api_tell_where_an_operator_lives(devkit: Devkit) -> None:
     assert shown.status == 0, shown.err
     assert "  CPU      float32 float64" in shown.out
     assert "nn/functional/activation.py:" in shown.out
+    assert "paddle/phi/kernels/activation_kernel.h:" in shown.out
     answer = json.loads(devkit("api", "nn.Linear", *ENV, "--json").out)
     assert answer["signature"].startswith("(in_features")
     wrong = devkit("api", "nn.Linera", *ENV)
