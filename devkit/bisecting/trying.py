@@ -13,10 +13,10 @@ from devkit.bisecting.search import run as search_to_the_end
 from devkit.config import Config
 from devkit.errors import DevkitError, UsageError
 from devkit.process import TimedOut, fate
-from devkit.tryout import benchmarks, file_kinds, running, sides
-from devkit.tryout.testing import is_pytest_project
+from devkit.tryout import benchmarks, running, sides
+from devkit.tryout.testing import run_test_file
 from devkit.tryout.trial import Commits, Trial
-from devkit.tryout.verdict import could_not_run
+from devkit.tryout.verdict import could_not_run, outcomes
 from devkit.tryout.work import TryOptions, TryWork
 
 if TYPE_CHECKING:
@@ -191,27 +191,24 @@ class Bisection:
         file = side.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(self.trial.blob(self.planned.bad, path))  # one question to all: old versions ask another
-        text = file.read_text("utf-8", "replace")
-        style = file_kinds.style_of(text, pytest_project=is_pytest_project(side.folder, path))
-        report = self.run.folder / f"{commit[:10]}.jsonl"
-        told = running.run_once(
-            self.app, side, ready.interpreter.executable, style, path, report, limit_s=self.question.limit_s
-        )
+        limits = running.Limits(self.question.limit_s, repeat=1)
+        runner = running.TestRunner(self.app, ready.interpreter.executable, self.run.folder / commit[:10], limits)
+        told = outcomes(run_test_file(runner, side, Config.load(side.folder).get("try.test"), path)[0])
         if wanted:
-            there = ", ".join(list(told.outcomes)[:SHOWN])
-            told.outcomes = {name: outcome for name, outcome in told.outcomes.items() if is_of(name, wanted)}
-            if not told.outcomes:
+            there = ", ".join(list(told)[:SHOWN])
+            told = {name: outcome for name, outcome in told.items() if is_of(name, wanted)}
+            if not told:
                 return Bisected(commit, "skip", f"no test {wanted} ran" + (f", but {there}" if there else ""))
         own = sides.own_modules(side.folder, [path])
         wrong = [
             (name, outcome)
-            for name, outcome in told.outcomes.items()
+            for name, outcome in told.items()
             if outcome.state in running.WRONG and not could_not_run(outcome, own)
         ]
         if wrong:
             name, outcome = wrong[0]
             return Bisected(commit, "bad", f"{name}: {outcome.reason}".strip(": "))
-        if not any(outcome.state == "passed" for outcome in told.outcomes.values()):
+        if not any(outcome.state == "passed" for outcome in told.values()):
             return Bisected(commit, "skip", "no test ran")
         return Bisected(commit, "good")
 

@@ -14,10 +14,11 @@ from devkit.tryout.running import KILLED, WRONG
 from devkit.tryout.verdict import CaseOutcome, FileRuns, Judged, judge_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from devkit.app import App
-    from devkit.tryout.running import Limits, Side
+    from devkit.process import Finished
+    from devkit.tryout.running import Side, TestRunner
     from devkit.tryout.verdict import State
     from devkit.tryout.work import TryWork
 
@@ -29,7 +30,7 @@ TIMEOUT = re.compile(r"\*\*\*Timeout|\(Timeout\)")
 EMPTY = re.compile(r"no tests ran|Ran 0 tests|NO TESTS RAN|No tests were found|collected 0 items")
 
 
-def run(work: TryWork, base: Side, request: Side, logs: Path) -> tuple[list[Judged], set[tuple[str, str]]]:
+def run(work: TryWork, base: Side, request: Side, runner: TestRunner) -> tuple[list[Judged], set[tuple[str, str]]]:
     """Run the tests that ctest knows in the folder that ``try.ctest`` names, on both sides.
 
     Returns:
@@ -51,11 +52,11 @@ def run(work: TryWork, base: Side, request: Side, logs: Path) -> tuple[list[Judg
             f"{len(after) - len(names)} of {len(after)} tests of ctest concern other files and were not run"
         )
     found = []
-    logs.mkdir(parents=True, exist_ok=True)
+    runner.folder.mkdir(parents=True, exist_ok=True)
     with work.app.console.progress("ctest", total=len(names) or 1) as progress:
         for number, name in enumerate(names):
             progress.update(done=number, text=f"ctest {name}")
-            sides = [_several(work.app, side, build, name, logs, work.options.limits) for side in (base, request)]
+            sides = [_several(runner, side, build, name) for side in (base, request)]
             found += judge_file("ctest", *sides, before=before, own=())
     return found, {("ctest", name) for name in added}
 
@@ -79,27 +80,35 @@ def _concerned(work: TryWork, name: str, command: list[str]) -> bool:
     return bool(words & {changed.path.rpartition("/")[2].partition(".")[0].lower() for changed in work.changed})
 
 
-def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Limits) -> FileRuns:
+def _started(runner: TestRunner, side: Side, line: Sequence[str], log: Path) -> Finished | CaseOutcome:
+    """Run a line in a side's folder; where it does not come to its end, return what that says."""
+    limit_s = runner.limits.limit_s
+    try:
+        return runner.app.runner.run(
+            line, cwd=side.folder, env=side.environ, timeout_s=limit_s, check=False, log=log, ends_rest=True
+        )
+    except TimedOut:
+        return CaseOutcome("time", f"time: not done after {limit_s:g} s")
+    except DevkitError as error:
+        return CaseOutcome("refused", error.what)
+
+
+def _several(runner: TestRunner, side: Side, build: str, name: str) -> FileRuns:
     if side.problem:
         return FileRuns(({name: CaseOutcome("not built", side.problem)},))
-    runs = []
-    log = logs / f"{side.name}-ctest-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.log"
+    runs: list[CaseOutcome] = []
+    log = runner.folder / f"{side.name}-ctest-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.log"
     line = ["ctest", "--test-dir", str(side.folder / build), "--output-on-failure", "-R", f"^{re.escape(name)}$"]
-    for _ in range(max(limits.repeat, 1)):
-        try:
-            done = app.runner.run(
-                line, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log, ends_rest=True
-            )
-        except TimedOut:
-            runs.append({name: CaseOutcome("time", f"time: not done after {limits.limit_s:g} s")})
+    for _ in range(max(runner.limits.repeat, 1)):
+        done = _started(runner, side, line, log)
+        runs.append(done if isinstance(done, CaseOutcome) else outcome_of(_said(done), done.status))
+        if runs[-1].state != "failed":
             break
-        except DevkitError as error:
-            runs.append({name: CaseOutcome("refused", error.what)})
-            break
-        runs.append({name: outcome_of((done.stdout + done.stderr).decode(errors="replace"), done.status)})
-        if runs[-1][name].state != "failed":
-            break
-    return FileRuns(tuple(runs), 0.0, str(log))
+    return FileRuns(tuple({name: outcome} for outcome in runs), 0.0, str(log))
+
+
+def _said(done: Finished) -> str:
+    return (done.stdout + done.stderr).decode(errors="replace")
 
 
 def outcome_of(said: str, status: int) -> CaseOutcome:
@@ -121,45 +130,37 @@ def _reason(said: str) -> str:
     return next((row for row in wrong if "tests failed out of" not in row), rows[-1] if rows else "it failed")[:200]
 
 
-def run_line(
-    app: App, side: Side, python: str, line: str, path: str, logs: Path, limits: Limits, *, own: bool = False
-) -> FileRuns:
+def run_line(runner: TestRunner, side: Side, line: str, path: str, *, own: bool = False) -> FileRuns:
     """Run a test file by the project's own line: ``{file}`` is the file, ``{report}`` a JUnit report that it writes."""
-    if side.problem:
-        return FileRuns(({"": CaseOutcome("not built", side.problem)},))
-    if not (side.folder / path).is_file():
-        return FileRuns(({"": CaseOutcome("absent", "the file is not there")},))
-    logs.mkdir(parents=True, exist_ok=True)
+    idle = runner.idle(side, path)
+    if idle is not None:
+        return idle
     stem = path.replace("/", "-")
     runs: list[dict[str, CaseOutcome]] = []
-    log = logs / f"{side.name}-{stem}.log"
-    for number in range(max(limits.repeat, 1)):
-        report = logs / f"{side.name}-{stem}-{number}.xml"
+    log = runner.folder / f"{side.name}-{stem}.log"
+    for number in range(max(runner.limits.repeat, 1)):
+        report = runner.folder / f"{side.name}-{stem}-{number}.xml"
         words = [word.replace("{file}", path).replace("{report}", str(report)) for word in shlex.split(line)]
-        words = [python, *words[1:]] if words[0] == "python" else words
         report.unlink(missing_ok=True)
-        try:
-            done = app.runner.run(
-                words, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log, ends_rest=True
-            )
-        except TimedOut:
-            runs.append({"": CaseOutcome("time", f"time: not done after {limits.limit_s:g} s")})
+        done = _started(runner, side, [runner.python, *words[1:]] if words[0] == "python" else words, log)
+        if isinstance(done, CaseOutcome):
+            runs.append({"": done})
             break
-        except DevkitError as error:
-            runs.append({"": CaseOutcome("refused", error.what)})
-            break
-        said = (done.stdout + done.stderr).decode(errors="replace")
-        if report.is_file():
-            runs.append(parse_junit(report.read_text("utf-8", "replace")))
-        elif EMPTY.search(said):
-            runs.append({})
-        else:
-            last = said.strip().splitlines()[-1:] or [fate(done.status)]
-            state: State = "killed" if done.status in KILLED else "failed"
-            runs.append({path: CaseOutcome(state, last[0]) if done.status else CaseOutcome("passed")})
-        if not runs[-1] or not (own or any(test_outcome.state in WRONG for test_outcome in runs[-1].values())):
+        runs.append(_of_line(done, report, path))
+        if not runs[-1] or not (own or any(outcome.state in WRONG for outcome in runs[-1].values())):
             break
     return FileRuns(tuple(runs), 0.0, str(log))
+
+
+def _of_line(done: Finished, report: Path, path: str) -> dict[str, CaseOutcome]:
+    """Return the tests that a line ran: by its report, else by its status."""
+    if report.is_file():
+        return parse_junit(report.read_text("utf-8", "replace"))
+    if EMPTY.search(_said(done)):
+        return {}
+    last = _said(done).strip().splitlines()[-1:] or [fate(done.status)]
+    state: State = "killed" if done.status in KILLED else "failed"
+    return {path: CaseOutcome(state, last[0]) if done.status else CaseOutcome("passed")}
 
 
 def parse_junit(text: str) -> dict[str, CaseOutcome]:

@@ -104,7 +104,7 @@ def _build(work: TryWork, env: Environment, declared: settings.Extensions, folde
     words = ("build", "--wheel", "--python", str(env.python), "--out-dir", str(place), *alone, "--", str(folder))
     line = uv.Line(words, uv.source(work.app).variables(), folder)
     log = work.run.log(f"build-{folder.name}")
-    with work.app.console.progress(f"building the extension modules of {folder.name}"):
+    with work.app.console.progress(f"building the extension modules of {place.name[:10]}"):
         try:
             done = work.app.runner.run(
                 [uv.binary(), *words], cwd=folder, env=uv.environ(work.app, line), timeout_s=LIMIT_S, check=False,

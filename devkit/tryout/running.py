@@ -118,66 +118,6 @@ def project_of(folder: Path, path: str) -> Path:
     return next((place for place in above if any((place / name).is_file() for name in PROJECT_FILES)), folder)
 
 
-def run_once(
-    app: App,
-    side: Side,
-    python: str,
-    style: str,
-    path: str,
-    report: Path,
-    *,
-    limit_s: float,
-    cover: Sequence[str] = (),
-    skip: Sequence[str] = (),
-) -> Told:
-    """Run a file once and return what it reported.
-
-    Args:
-        app: whose runner starts it.
-        side: the code.
-        python: the environment's.
-        style: as ``file_kinds.style_of`` says.
-        path: the file, below the side's folder.
-        report: where its tests are written down; the log is beside it.
-        limit_s: when it is ended.
-        cover: the files whose lines are counted.
-        skip: tests that are left out.
-    """
-    file = side.folder / path
-    argv = [python, "-u", str(INSIDE), style, str(file), str(report)]
-    if cover or skip:
-        asked = report.with_suffix(".asked")
-        asked.write_text(json.dumps({"cover": list(cover), "skip": list(skip)}), "utf-8")
-        argv.append(str(asked))
-    environ = dict(side.environ)
-    project = project_of(side.folder, path)
-    inner = [] if project == side.folder else [str(project / "src"), str(project)]
-    environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*inner, environ.get("PYTHONPATH", ""), str(file.parent)]))
-    log = report.with_suffix(".log")
-    why, seconds = "", limit_s
-    state: State = "time"
-    try:
-        done = app.runner.run(
-            argv, cwd=project, env=environ, timeout_s=limit_s, check=False, log=log, keep=4096, ends_rest=True
-        )
-        seconds = done.seconds
-        state = "killed" if done.status in KILLED else "error"
-        why = f"the process {fate(done.status)}" if done.status else ""
-    except TimedOut:
-        why = f"time: not done after {limit_s:g} s"
-    parsed = parse_report(report.read_text("utf-8", "replace") if report.exists() else "")
-    parsed.seconds = seconds
-    if not parsed.done:
-        parsed.cut = why or "the process ended before its tests did"
-        for name, outcome in parsed.outcomes.items():
-            if outcome == UNENDED:
-                parsed.outcomes[name] = CaseOutcome("failed" if state == "error" else state, parsed.cut)
-                parsed.at = name
-        if not parsed.outcomes:
-            parsed.outcomes[""] = CaseOutcome(state, parsed.cut)
-    return parsed
-
-
 def run_through(once: Callable[[int, Sequence[str]], Told]) -> Told:
     """Run a file, and again without what ended its process before all its tests had run.
 
@@ -198,59 +138,123 @@ def run_through(once: Callable[[int, Sequence[str]], Told]) -> Told:
     return whole
 
 
-def run_file(
-    app: App,
-    side: Side,
-    python: str,
-    style: str,
-    path: str,
-    folder: Path,
-    limits: Limits,
-    *,
-    own: bool,
-    cover: Sequence[str] = (),
-) -> tuple[FileRuns, dict[str, Lines]]:
-    """Run a file on a side as often as it takes to know.
+@dataclass(frozen=True)
+class TestRunner:
+    """What runs test files.
 
-    Args:
-        app: whose runner starts it.
-        side: the code.
+    Attributes:
+        app: whose runner starts them.
         python: the environment's.
-        style: as ``file_kinds.style_of`` says.
-        path: the file, below the side's folder.
         folder: where reports and logs go.
         limits: how long and how often.
-        own: whether the file is repeated though nothing in it fails: the request's own is.
-        cover: the files whose lines are counted in the first run.
     """
-    if side.problem:
-        return FileRuns(({"": CaseOutcome("not built", side.problem)},)), {}
-    if not (side.folder / path).is_file():
-        return FileRuns(({"": CaseOutcome("absent", "the file is not there")},)), {}
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = path.replace("/", "-").removesuffix(".py")[-STEM:]
-    runs: list[Told] = []
-    for number in range(max(limits.repeat, 1)):
 
-        def once(attempt: int, skip: Sequence[str], number: int = number) -> Told:
-            report = folder / f"{side.name}-{stem}-{number}{'abcdefgh'[attempt]}.jsonl"
-            report.unlink(missing_ok=True)
-            count = cover if number == attempt == 0 else ()
-            return run_once(app, side, python, style, path, report, limit_s=limits.limit_s, cover=count, skip=skip)
+    __test__ = False
 
-        told = run_through(once)
-        runs.append(told)
-        wrong = any(outcome.state in WRONG for run in runs for outcome in run.outcomes.values())
-        loaded = set(told.outcomes) - {""}
-        if not (own or wrong) or not loaded or told.seconds > LONG_S:
-            break
-    known = dict.fromkeys(name for told in runs for name in told.outcomes if name)
-    for told in runs:
-        for name in known if told.cut else ():
-            told.outcomes.setdefault(name, CaseOutcome("cut", f"not reached: {told.cut}"))
-    log = folder / f"{side.name}-{stem}-0a.log"
-    cut = next((told.cut for told in runs if told.cut), "")
-    return FileRuns(tuple(told.outcomes for told in runs), runs[0].seconds, str(log), cut), runs[0].lines
+    app: App
+    python: str
+    folder: Path
+    limits: Limits
+
+    def once(
+        self, side: Side, style: str, path: str, report: Path, *, cover: Sequence[str] = (), skip: Sequence[str] = ()
+    ) -> Told:
+        """Run a file once and return what it reported.
+
+        Args:
+            side: the code.
+            style: as ``file_kinds.style_of`` says.
+            path: the file, below the side's folder.
+            report: where its tests are written down; the log is beside it.
+            cover: the files whose lines are counted.
+            skip: tests that are left out.
+        """
+        file = side.folder / path
+        argv = [self.python, "-u", str(INSIDE), style, str(file), str(report)]
+        if cover or skip:
+            asked = report.with_suffix(".asked")
+            asked.write_text(json.dumps({"cover": list(cover), "skip": list(skip)}), "utf-8")
+            argv.append(str(asked))
+        project = project_of(side.folder, path)
+        inner = [] if project == side.folder else [str(project / "src"), str(project)]
+        places = [*inner, side.environ.get("PYTHONPATH", ""), str(file.parent)]
+        state, why, seconds = self._start(argv, project, {**side.environ, "PYTHONPATH": _joined(places)}, report)
+        parsed = parse_report(report.read_text("utf-8", "replace") if report.exists() else "")
+        parsed.seconds = seconds
+        if not parsed.done:
+            parsed.cut = why or "the process ended before its tests did"
+            for name, outcome in parsed.outcomes.items():
+                if outcome == UNENDED:
+                    parsed.outcomes[name] = CaseOutcome("failed" if state == "error" else state, parsed.cut)
+                    parsed.at = name
+            if not parsed.outcomes:
+                parsed.outcomes[""] = CaseOutcome(state, parsed.cut)
+        return parsed
+
+    def _start(
+        self, argv: Sequence[str], cwd: Path, environ: Mapping[str, str], report: Path
+    ) -> tuple[State, str, float]:
+        """Start a process and return what its end makes of a test that had begun, why, and the seconds that it took."""
+        limit_s, log = self.limits.limit_s, report.with_suffix(".log")
+        try:
+            done = self.app.runner.run(
+                argv, cwd=cwd, env=environ, timeout_s=limit_s, check=False, log=log, keep=4096, ends_rest=True
+            )
+        except TimedOut:
+            return "time", f"time: not done after {limit_s:g} s", limit_s
+        why = f"the process {fate(done.status)}" if done.status else ""
+        return "killed" if done.status in KILLED else "error", why, done.seconds
+
+    def file(
+        self, side: Side, style: str, path: str, *, own: bool, cover: Sequence[str] = ()
+    ) -> tuple[FileRuns, dict[str, Lines]]:
+        """Run a file on a side as often as it takes to know.
+
+        Args:
+            side: the code.
+            style: as ``file_kinds.style_of`` says.
+            path: the file, below the side's folder.
+            own: whether the file is repeated though nothing in it fails: the request's own is.
+            cover: the files whose lines are counted in the first run.
+        """
+        idle = self.idle(side, path)
+        if idle is not None:
+            return idle, {}
+        stem = path.replace("/", "-").removesuffix(".py")[-STEM:]
+        runs: list[Told] = []
+        for number in range(max(self.limits.repeat, 1)):
+
+            def once(attempt: int, skip: Sequence[str], number: int = number) -> Told:
+                report = self.folder / f"{side.name}-{stem}-{number}{'abcdefgh'[attempt]}.jsonl"
+                report.unlink(missing_ok=True)
+                return self.once(side, style, path, report, cover=() if number or attempt else cover, skip=skip)
+
+            told = run_through(once)
+            runs.append(told)
+            wrong = any(outcome.state in WRONG for run in runs for outcome in run.outcomes.values())
+            loaded = set(told.outcomes) - {""}
+            if not (own or wrong) or not loaded or told.seconds > LONG_S:
+                break
+        known = dict.fromkeys(name for told in runs for name in told.outcomes if name)
+        for told in runs:
+            for name in known if told.cut else ():
+                told.outcomes.setdefault(name, CaseOutcome("cut", f"not reached: {told.cut}"))
+        log = self.folder / f"{side.name}-{stem}-0a.log"
+        cut = next((told.cut for told in runs if told.cut), "")
+        return FileRuns(tuple(told.outcomes for told in runs), runs[0].seconds, str(log), cut), runs[0].lines
+
+    def idle(self, side: Side, path: str) -> FileRuns | None:
+        """Return the runs of a file that cannot run at all; make the folder of reports for one that can."""
+        if side.problem:
+            return FileRuns(({"": CaseOutcome("not built", side.problem)},))
+        if not (side.folder / path).is_file():
+            return FileRuns(({"": CaseOutcome("absent", "the file is not there")},))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return None
+
+
+def _joined(places: Sequence[str]) -> str:
+    return os.pathsep.join(filter(None, places))
 
 
 def run_all(jobs: int, work: Sequence[Callable[[], None]]) -> None:

@@ -65,7 +65,7 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     found = judge(testing, chosen, own)
     if any(test.reason.endswith(NO_FILE) for test in found.tests):
         work.note("a devkit.toml may say what makes the module that is missing: [try] build = 'make'")
-    compiled, new = ctests.run(work, ready.base, ready.request, work.run.folder / "tests")
+    compiled, new = ctests.run(work, ready.base, ready.request, testing.runner)
     built = {side.name: side.problem for side in (ready.base, ready.request)}
     # A wheel that could not be found says nothing against the request.
     unbuilt = ready.over is not None and bool(built["request"]) and not work.options.build
@@ -144,47 +144,34 @@ class Testing:
     def __init__(self, work: TryWork, ready: Ready) -> None:
         self.work = work
         self.ready = ready
+        folder = work.run.folder / "tests"
+        self.runner = running.TestRunner(work.app, ready.interpreter.executable, folder, work.options.limits)
         self.cover: list[str] = []
         self.runs: dict[tuple[str, str], FileRuns] = {}
         self.lines: list[Mapping[str, running.Lines]] = []
 
     def run(self, what: Sequence[tuple[Side, selection.Chosen]], *, repeat: bool = False) -> None:
         """Run files, some at once; with ``repeat`` as often as a file is run that may be flaky."""
-        from devkit.tryout import ctests
-
         done = 0
-        limits, logs = self.work.options.limits, self.work.run.folder / "tests"
         if not what:
             return
+        line = self.work.config.get("try.test")
         with self.work.app.console.progress("testing", total=len(what)) as progress:
 
             def one(side: Side, test: selection.Chosen) -> None:
                 nonlocal done
                 progress.update(text=f"testing {side.name}: {test.path}")
-                own = repeat or test.rank == "changed"
-                python = self.ready.interpreter.executable
-                if custom := self.work.config.get("try.test"):
-                    found = ctests.run_line(self.work.app, side, python, custom, test.path, logs, limits, own=own)
-                else:
-                    style = self.style(test)
-                    count = self.cover if side.name == "request" else ()
-                    found, ran = running.run_file(
-                        self.work.app, side, python, style, test.path, logs, limits, own=own, cover=count
-                    )
-                    self.lines.append(ran)
+                count = self.cover if side.name == "request" else ()
+                style = "pytest" if test.rank == "examples" else ""
+                found, ran = run_test_file(
+                    self.runner, side, line, test.path, style=style, own=repeat or test.rank == "changed", cover=count
+                )
                 self.runs[side.name, test.path] = found
+                self.lines.append(ran)
                 done += 1
                 progress.update(done=done)
 
-            running.run_all(limits.jobs, [partial(one, side, test) for side, test in what])
-
-    def style(self, test: selection.Chosen) -> str:
-        """Return how a file is run, by what it holds on the request."""
-        if test.rank == "examples":
-            return "pytest"
-        folder = self.work.trial.side("request")
-        text = (folder / test.path).read_text("utf-8", "replace")
-        return file_kinds.style_of(text, pytest_project=is_pytest_project(folder, test.path))
+            running.run_all(self.runner.limits.jobs, [partial(one, side, test) for side, test in what])
 
     def as_it_was(self, files: Mapping[str, str]) -> dict[str, FileRuns]:
         """Run test files once over the base as the base has them, with its own helpers beside them.
@@ -192,23 +179,45 @@ class Testing:
         Args:
             files: a file's name on the request → its name on the base.
         """
-        from devkit.tryout import ctests
-
-        work, base, python = self.work, self.ready.base, self.ready.interpreter.executable
-        limits, logs = replace(work.options.limits, repeat=1), work.run.folder / "tests" / "as-it-was"
-        found = {}
+        work, line = self.work, self.work.config.get("try.test")
+        limits, folder = replace(self.runner.limits, repeat=1), self.runner.folder / "as-it-was"
+        runner = replace(self.runner, limits=limits, folder=folder)
         work.trial.lay_tests(work.commits, work.changed, back=True)
         try:
-            for path, old in files.items():
-                if custom := work.config.get("try.test"):
-                    found[path] = ctests.run_line(work.app, base, python, custom, old, logs, limits)
-                else:
-                    text = work.trial.text(work.commits.base, old)
-                    style = file_kinds.style_of(text, pytest_project=is_pytest_project(base.folder, old))
-                    found[path] = running.run_file(work.app, base, python, style, old, logs, limits, own=False)[0]
+            return {path: run_test_file(runner, self.ready.base, line, old)[0] for path, old in files.items()}
         finally:
             work.trial.lay_tests(work.commits, work.changed)
-        return found
+
+
+def run_test_file(
+    runner: running.TestRunner,
+    side: Side,
+    line: str,
+    path: str,
+    *,
+    style: str = "",
+    own: bool = False,
+    cover: Sequence[str] = (),
+) -> tuple[FileRuns, Mapping[str, running.Lines]]:
+    """Run a test file on a side, by the project's own line where it has one, else as the file says.
+
+    Args:
+        runner: what runs it.
+        side: the code.
+        line: the project's; empty where it has none.
+        path: the file, below the side's folder.
+        style: how it is run, where the file does not say.
+        own: whether it is repeated though nothing in it fails.
+        cover: the files whose lines are counted.
+    """
+    from devkit.tryout import ctests
+
+    if line:
+        return ctests.run_line(runner, side, line, path, own=own), {}
+    if not style:
+        text = reader(side.folder)(path)
+        style = file_kinds.style_of(text, pytest_project=is_pytest_project(side.folder, path))
+    return runner.file(side, style, path, own=own, cover=cover)
 
 
 def _install_missing(work: TryWork, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from devkit.app import App
 from devkit.tryout.ctests import EMPTY, outcome_of
-from devkit.tryout.running import Limits, Side, Told, run_file, run_through
+from devkit.tryout.running import Limits, Side, TestRunner, Told, run_through
 from devkit.tryout.verdict import CaseOutcome, missing_module, outcomes
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def ran(
     tree.mkdir(exist_ok=True)
     (tree / "test_it.py").write_text(text)
     side = Side("request", tree, app.child_environment())
-    asked = limits or Limits(repeat=1)
-    return run_file(app, side, sys.executable, style, "test_it.py", folder / "logs", asked, own=own)[0]
+    runner = TestRunner(app, sys.executable, folder / "logs", limits or Limits(repeat=1))
+    return runner.file(side, style, "test_it.py", own=own)[0]
 
 
 def states(found: FileRuns) -> dict[str, str]:
