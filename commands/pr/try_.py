@@ -42,7 +42,7 @@ TONES: dict[str, Tone] = {
     "fixed": "done", "new": "done", "still passing": "", "broken": "failed", "flaky": "warning",
     "still failing": "warning", "not run": "dim",
 }  # fmt: skip
-ROWS, LEFT = 30, 8
+ROWS = 30
 
 
 def command(
@@ -189,8 +189,7 @@ def _instead(work: TryWork, words: list[str]) -> int:
 
 def show(console: Console, result: Result) -> None:
     """Print the report."""
-    from devkit.text import significant
-    from devkit.tryout.report import ORDER, counts
+    from devkit.tryout.report import ORDER, counts, remarks
 
     signs: dict[str, tuple[str, Tone]] = {
         "good": ("✓ ", "done"),
@@ -231,20 +230,9 @@ def show(console: Console, result: Result) -> None:
         console.table(columns, rows)
         if len(tests) > ROWS:
             console.answer(f"  and {len(tests) - ROWS} more (--json names all)", "dim")
-    if result.coverage and result.coverage["changed"]:
-        share = significant(100 * result.coverage["covered"] / result.coverage["changed"])
-        console.answer(f"  {share} % of {result.coverage['changed']} changed lines of Python ran")
-    for timing in result.bench:
-        if timing.verdict == "failed":
-            console.answer_parts(("! ", "warning"), (f"{timing.name}: {timing.reason}", ""))
-        else:
-            sign: tuple[str, Tone] = ("✗ ", "failed") if timing.verdict == "slower" else ("✓ ", "done")
-            console.answer_parts(sign, (f"{timing.verdict}: {timing.sentence}", ""))
-    for note in result.notes:
-        console.answer_parts(("! ", "warning"), (note, ""))
-    if result.left:
-        named = ", ".join(result.left[:LEFT]) + (f" and {len(result.left) - LEFT} more" if result.left[LEFT:] else "")
-        console.answer(f"  not run, though concerned (--tests {len(result.left)} more): {named}", "dim")
+    tones: dict[str, Tone] = {"✓": "done", "✗": "failed", "!": "warning"}
+    for sign, text in remarks(result):
+        console.answer_parts((f"{sign} " if sign else "  ", tones.get(sign, "")), (text, ""))
 
 
 def _short(text: str, width: int) -> str:

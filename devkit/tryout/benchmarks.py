@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devkit.app import App
+    from devkit.console import Progress
     from devkit.tryout.running import Side
 
 ROUNDS = 7
@@ -96,30 +97,36 @@ def run(
     for name, text in commands.items():
         words = shlex.split(text)
         argv = [python, *words[1:]] if words[:1] == ["python"] else words
-        samples: dict[str, dict[str, list[float]]] = {}
-        problem = ""
-        with app.console.progress(f"measuring {name}", total=2 * (rounds + 1)) as progress:
-            for number in range(rounds + 1):
-                for place, side in enumerate(sides if number % 2 == 0 else tuple(reversed(sides))):
-                    progress.update(done=2 * number + place)
-                    begin = time.monotonic()
-                    try:
-                        done = app.runner.run(argv, cwd=side.folder, env=side.environ, timeout_s=limit_s)
-                    except TimedOut as error:
-                        problem = f"{side.name}: {error.what}"
-                        break
-                    except DevkitError as error:
-                        problem = f"{side.name}: {error.what}: {error.why.splitlines()[-1] if error.why else ''}"
-                        break
-                    taken = times_of(done.text, time.monotonic() - begin, name)
-                    for benchmark, seconds in taken.items() if number else ():
-                        samples.setdefault(benchmark, {}).setdefault(side.name, []).append(seconds)
-                if problem:
-                    break
-        if problem:
-            found.append(Timing(name, (), (), "failed", reason=problem))
+        try:
+            with app.console.progress(f"measuring {name}", total=2 * (rounds + 1)) as progress:
+                samples = _sample(app, sides, argv, name, progress, limit_s=limit_s, rounds=rounds)
+        except DevkitError as error:
+            said = "" if isinstance(error, TimedOut) or not error.why else f": {error.why.splitlines()[-1]}"
+            found.append(Timing(name, (), (), "failed", reason=f"{error.what}{said}"))
             continue
-        found += [
-            judge(benchmark, by["base"], by["request"]) for benchmark, by in samples.items() if len(by) == len(sides)
-        ]
+        found += [judge(one, by["base"], by["request"]) for one, by in samples.items() if len(by) == len(sides)]
     return found
+
+
+def _sample(
+    app: App, sides: Sequence[Side], argv: Sequence[str], name: str, progress: Progress, *, limit_s: float, rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """Run a benchmark on both sides in turn and return benchmark → side → seconds.
+
+    Raises:
+        DevkitError: a run failed, or took too long.
+    """
+    samples: dict[str, dict[str, list[float]]] = {}
+    for number in range(rounds + 1):
+        for place, side in enumerate(sides if number % 2 == 0 else tuple(reversed(sides))):
+            progress.update(done=2 * number + place)
+            begin = time.monotonic()
+            try:
+                done = app.runner.run(argv, cwd=side.folder, env=side.environ, timeout_s=limit_s)
+            except DevkitError as error:
+                error.what = f"{side.name}: {error.what}"
+                raise
+            taken = times_of(done.text, time.monotonic() - begin, name)
+            for benchmark, seconds in taken.items() if number else ():
+                samples.setdefault(benchmark, {}).setdefault(side.name, []).append(seconds)
+    return samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -58,10 +57,7 @@ class Tree:
         named |= {word.removeprefix("./").rstrip("/") for word in settings.pytest_words(self.read, "pythonpath")}
         for path in self.support:
             folder = path.rpartition("/")[0]
-            rows = [row for row in self.read(path).splitlines() if "sys.path" in row]
-            named |= {
-                f"{folder}/{word}".lstrip("/") for row in rows for word in re.findall(r"""['"]([\w./-]+)['"]""", row)
-            }
+            named |= {f"{folder}/{word}".lstrip("/") for word in syntax.added_to_path(self.read(path))}
         return sorted(name for name in named if name.strip("./") and (self.folder / name).is_dir())
 
     def _links(self) -> dict[str, str]:

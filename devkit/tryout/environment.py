@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import dataclass
@@ -109,13 +110,15 @@ def package_of(module: str, lists: Iterable[str]) -> str:
 
 def plugins(text: str) -> list[str]:
     """Return the plugins of pytest that a test file asks for without importing them."""
-    found = ["pytest-asyncio"] if re.search(r"^async def test|pytest\.mark\.asyncio", text, re.MULTILINE) else []
-    taken = {
-        word
-        for row in re.findall(r"^\s*def test\w*\(([^)]*)\)", text, re.MULTILINE)
-        for word in re.findall(r"\w+", row)
-    }
-    return found + sorted({PLUGINS[name] for name in taken & set(PLUGINS)})
+    tree = parse(text)
+    nodes = list(ast.walk(tree)) if tree else []
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    taken = {argument.arg for function in functions for argument in function.args.args}  # a fixture takes fixtures, too
+    marked = any(isinstance(node, ast.Attribute) and node.attr == "asyncio" for node in nodes)
+    top = tree.body if tree else []
+    awaits = any(isinstance(node, ast.AsyncFunctionDef) and node.name.startswith("test") for node in top)
+    found = {PLUGINS[name] for name in taken & set(PLUGINS)} | ({"pytest-asyncio"} if marked or awaits else set())
+    return sorted(found)
 
 
 def with_runtime(folder: Path, environment: Environment, wanted: Needs) -> Needs:
@@ -191,12 +194,10 @@ def install(app: App, environment: Environment, wanted: Needs, run: Run) -> list
     from devkit.envs import uv
 
     stamp = environment.folder / STAMP
-    have: list[str] = []
-    if stamp.is_file():
-        try:
-            have = json.loads(stamp.read_text("utf-8"))
-        except ValueError:
-            have = []
+    try:
+        have: list[str] = json.loads(stamp.read_text("utf-8"))
+    except (OSError, ValueError):
+        have = []
     todo = [package for package in wanted.packages if package not in have]
     if not todo:
         return []

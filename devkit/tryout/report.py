@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SIGNS = {"good": "✅", "bad": "❌", "undecided": "❔"}
 ORDER = ("broken", "flaky", "still failing", "fixed", "new", "still passing", "not run")
-ROWS, LEFT = 200, 20
+ROWS, LEFT = 200, 8
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,25 @@ def counts(result: Result) -> dict[str, int]:
     return {word: number for word in ORDER if (number := sum(test.verdict == word for test in tests))}
 
 
+def remarks(result: Result) -> list[tuple[str, str]]:
+    """Return what a report says below its tests: sentences, each with ``✓``, ``✗``, ``!`` or nothing before it."""
+    found = []
+    if result.coverage and result.coverage["changed"]:
+        share = significant(100 * result.coverage["covered"] / result.coverage["changed"])
+        found.append(("", f"{share} % of {result.coverage['changed']} changed lines of Python ran"))
+    for timing in result.bench:
+        if timing.verdict == "failed":
+            found.append(("!", f"{timing.name}: {timing.reason}"))
+        else:
+            found.append(("✗" if timing.verdict == "slower" else "✓", f"{timing.verdict}: {timing.sentence}"))
+    found += [("!", note) for note in result.notes]
+    if result.left:
+        more = f" and {len(result.left) - LEFT} more" if result.left[LEFT:] else ""
+        count = f"--tests {len(result.left)} more"
+        found.append(("", f"not run, though concerned ({count}): {', '.join(result.left[:LEFT])}{more}"))
+    return found
+
+
 def markdown(result: Result) -> str:
     """Return the report for a review."""
     lines = [
@@ -115,20 +134,7 @@ def markdown(result: Result) -> str:
             lines.append(f"| {name} | {judged.base} | {judged.request} | **{judged.verdict}**{why} |")
         lines += [f"| … and {len(shown) - ROWS} more | | | |"] if len(shown) > ROWS else []
         lines.append("")
-    if result.coverage and result.coverage["changed"]:
-        share = significant(100 * result.coverage["covered"] / result.coverage["changed"])
-        lines += [f"{share} % of {result.coverage['changed']} changed lines of Python ran.", ""]
-    for timing in result.bench:
-        if timing.verdict == "failed":
-            lines.append(f"- benchmark {timing.name} failed: {_plain(timing.reason)}")
-        else:
-            lines.append(
-                f"- benchmark {timing.name}: {timing.verdict} ({significant(timing.ratio)} times the base's time)"
-            )
-    lines += [f"- {_plain(note)}" for note in result.notes]
-    if result.left:
-        more = f" and {len(result.left) - LEFT} more" if result.left[LEFT:] else ""
-        lines.append(f"- not run, though concerned: {', '.join(f'`{word}`' for word in result.left[:LEFT])}{more}")
+    lines += [f"- {_plain(text)}" for _, text in remarks(result)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -149,4 +155,6 @@ def page(result: Result) -> str:
     folder = Path(__file__).parent.parent / "templates" / "tryout"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True)
     shown = sorted(result.verdict.tests, key=lambda judged: ORDER.index(judged.verdict))
-    return environment.get_template("report.html").render(result=result, tests=shown, counts=counts(result))
+    return environment.get_template("report.html").render(
+        result=result, tests=shown, counts=counts(result), remarks=remarks(result)
+    )

@@ -51,8 +51,11 @@ def plugins(conftests: Iterable[str], read: Callable[[str], str]) -> dict[str, s
     """Return the modules that are plugins of pytest's: their dotted names → the conftest.py that names them."""
     found: dict[str, str] = {}
     for path in conftests:
-        match = re.search(r"^pytest_plugins\s*=\s*([^\[(\n]+|[\[(][^\])]*)", read(path), re.MULTILINE)
-        found |= dict.fromkeys(re.findall(r"[\w.]+", match[1]) if match else (), path)
+        tree = parse(read(path))
+        for node in tree.body if tree else ():
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytest_plugins":
+                words = [word.value for word in ast.walk(node.value) if isinstance(word, ast.Constant)]
+                found |= {word: path for word in words if isinstance(word, str)}
     return found
 
 

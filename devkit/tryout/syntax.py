@@ -100,6 +100,17 @@ def statement_lines(text: str) -> set[int]:
     return found
 
 
+def added_to_path(text: str) -> set[str]:
+    """Return the words that a module's calls of ``sys.path`` name."""
+    tree = parse(text)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree else []
+    return {
+        word.value
+        for call in calls if ast.unparse(call.func).startswith("sys.path.")
+        for word in ast.walk(call) if isinstance(word, ast.Constant) and isinstance(word.value, str)
+    }  # fmt: skip
+
+
 def uses(node: ast.AST) -> set[str]:
     """Return the names that code reads, calls or imports: bare ones, and the last part of dotted ones."""
     found = set()

@@ -319,9 +319,8 @@ class Trial:
         except (OSError, UnicodeDecodeError):
             return ""
 
-    def check_out_lines(self, sources: Sources) -> list[Line]:
+    def check_out_lines(self) -> list[Line]:
         """Return the lines of git that check both sides out."""
-        del sources
         refs = f"refs/tryout/{self.folder.name}"
         return [self.side_line(self.side(name), f"{refs}/{ref}") for name, ref in (("base", "left"), ("request",) * 2)]
 
@@ -332,20 +331,17 @@ class Trial:
         words = ("worktree", "add", "-q", "--detach", "--force", "--", str(folder), commit)
         return line(*words, directory=self.repository)
 
-    def check_out(self, commits: Commits, lines: Sequence[Line] = ()) -> list[Changed]:
+    def check_out(self, commits: Commits, lines: Sequence[Line]) -> list[Changed]:
         """Check both sides out, lay the request's tests over the base, and return what the request changes.
 
         Args:
             commits: the two sides.
-            lines: of the plan; made here where there was none.
+            lines: of the plan.
 
         Raises:
             DevkitError: git cannot, or the disk is full.
         """
-        planned = lines or [
-            self.side_line(self.side(n), c) for n, c in (("base", commits.base), ("request", commits.head))
-        ]
-        for name, commit, one in zip(("base", "request"), (commits.base, commits.head), planned, strict=True):
+        for name, commit, one in zip(("base", "request"), (commits.base, commits.head), lines, strict=True):
             self.check_out_side(self.side(name), commit, one)
         changed = self.changes(commits)
         self.lay_tests(commits, changed)

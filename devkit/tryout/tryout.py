@@ -48,7 +48,7 @@ def plan(session: Session, state: State, request: PullRequest, options: TryOptio
         raise DevkitError(f"{options.wheel} does not exist", "It was given to --wheel.")
     name = f"try-{request.number}"
     made = () if options.env or name in names() else ("devkit", "env", "create", name)
-    return TryPlan(trial, options, sources, tuple(trial.lines(sources)), tuple(trial.check_out_lines(sources)), made)
+    return TryPlan(trial, options, sources, tuple(trial.lines(sources)), tuple(trial.check_out_lines()), made)
 
 
 def foresee(session: Session, planned: TryPlan) -> TryPlan:
