@@ -255,7 +255,9 @@ def by_unittest(path: str, report: Report, skip: frozenset[str], *, script: bool
         report.event(event="file", state="skipped", reason=str(skipped))
     except BaseException as error:  # noqa: BLE001 - whatever a test file raises is its answer
         traceback.print_exc()
-        report.event(event="file", state="error", reason=last_line(error)[-SHOWN:])
+        of_pytest = type(error).__name__ == "Skipped"
+        reason = str(error) if of_pytest else last_line(error)
+        report.event(event="file", state="skipped" if of_pytest else "error", reason=reason[-SHOWN:])
 
 
 def counted(paths: list[str]) -> Any:

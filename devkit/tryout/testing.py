@@ -12,7 +12,17 @@ from devkit.tryout import file_kinds, running, selection
 from devkit.tryout.concerned import NOTHING, TestsDefined, why_nothing
 from devkit.tryout.report import Result
 from devkit.tryout.settings import PYTEST_FILES, pytest_section, reader
-from devkit.tryout.verdict import NO_FILE, Judged, decide, existed, judge_changed, judge_file, missing_module, outcomes
+from devkit.tryout.verdict import (
+    NO_FILE,
+    Judged,
+    decide,
+    existed,
+    is_skipped,
+    judge_changed,
+    judge_file,
+    missing_module,
+    outcomes,
+)
 from devkit.tryout.work import PADDLE
 
 if TYPE_CHECKING:
@@ -110,11 +120,15 @@ def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[
         found[test.path] = judge_file(test.path, one, two, before=before[test.path], own=own, unbuilt=ready.unbuilt)
     # What the request lays over the base may spoil a test there: the base's own version tells.
     added = {changed.path for changed in work.changed if changed.status == "A"} - set(olds)
+    theirs = {test.path for test in chosen if test.rank == "changed"}
     laid = any(file_kinds.belongs_to_tests(changed.path) for changed in work.changed)
     doubted = {
         path: olds.get(path, path)
         for path, judged in found.items()
-        if laid and path not in added and not ready.base.problem and any(it.verdict == "still failing" for it in judged)
+        if laid
+        and path not in added
+        and not ready.base.problem
+        and any(it.verdict == "still failing" or (path in theirs and is_skipped(it)) for it in judged)
     }
     words = Words()
     for path, then in testing.as_it_was(doubted).items() if doubted else ():

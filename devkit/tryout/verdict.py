@@ -36,7 +36,8 @@ NO_NETWORK = re.compile(
     r"|urlopen error timed out"
 )
 NO_TERMINAL = re.compile(r"Inappropriate ioctl for device|'/dev/tty'|EOF when reading a line|not a (?:tty|terminal)")
-LACKING = ((NO_GPU, "needs a GPU"), (NO_NETWORK, "needs the network"), (NO_TERMINAL, "needs a terminal"))
+NEEDS_GPU = "needs a GPU"
+LACKING = ((NO_GPU, NEEDS_GPU), (NO_NETWORK, "needs the network"), (NO_TERMINAL, "needs a terminal"))
 FIXTURE = re.compile(r"fixture '(\w+)' not found")
 # Fixtures of pytest's plugins, by the package that has them.
 PLUGINS = {
@@ -166,10 +167,10 @@ def _own_module(reason: str, *, names: bool) -> str:
 
 
 def judge_changed(judged: Sequence[Judged], then: FileRuns, *, sure: bool) -> tuple[list[Judged], set[str], set[str]]:
-    """Return the words of a test file that the request changes, where some tests fail on both sides.
+    """Return the words of a test file that the request changes, where some tests fail or are skipped on both sides.
 
-    The base runs with the request's tests, so that a test which the request spoils fails there too. How the file went
-    as the base has it tells such a test from one that failed before.
+    The base runs with the request's tests, so that a test which the request spoils or skips does so there too. How the
+    file went as the base has it tells such a test from one that failed, or was skipped, before.
 
     Args:
         judged: the words so far.
@@ -189,12 +190,20 @@ def judge_changed(judged: Sequence[Judged], then: FileRuns, *, sure: bool) -> tu
         if one.verdict == "still failing" and passed and sure:
             found += [replace(one, test=name, base="passed", verdict="broken") for name in passed]
             continue
+        if is_skipped(one) and passed:
+            found += [replace(one, test=name, base="passed") for name in passed]
+            continue
         found.append(one)
         if one.verdict == "still failing" and passed:
             lost.add(one.test)
         elif one.verdict == "still failing" and one.test not in was and set(was) - {""}:
             new.add(one.test)
     return found, lost, new
+
+
+def is_skipped(judged: Judged) -> bool:
+    """Tell whether a test skips itself on both sides, and not for want of a device."""
+    return judged.verdict == "not run" and judged.base == judged.request == "skipped" and judged.reason != NEEDS_GPU
 
 
 def _unreached(side: FileRuns) -> CaseOutcome:
@@ -218,7 +227,7 @@ def could_not_run(outcome: CaseOutcome, own: Collection[str]) -> str:
         plugin = missing_plugin(outcome.reason)
         return f"missing plugin {plugin}" if plugin else ""
     if outcome.state == "skipped" and GPU.search(outcome.reason):
-        return "needs a GPU"
+        return NEEDS_GPU
     said = {
         "skipped": f"skipped: {outcome.reason}".rstrip(": "),
         "killed": f"{outcome.reason}: out of memory, it may be",

@@ -176,6 +176,21 @@ def test_what_the_request_leaves_alone_was_there_before(tmp_path: Path) -> None:
         assert any("data.bin (apt install git-lfs)" in note for note in found["notes"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import unittest\n", "import unittest\n\nimport pytest\n\npytest.skip('later', allow_module_level=True)\n"),
+        ("class Money", "@unittest.skip('later')\nclass Money"),
+    ],
+)
+def test_a_test_that_the_request_skips_passed_before_it_did(ledger: Ledger, old: str, new: str) -> None:
+    kind, reason, found = verdict(ledger, 2, tests__test_money_DOT_py=TEST_MONEY.replace(old, new, 1))
+    said = "Money::test_total passed before and did not run with the request: skipped: later"
+    assert (kind, reason) == ("undecided", said)
+    assert found["Money::test_total"] == "not run"
+
+
 def test_a_shallow_clone_is_told_what_brings_its_history(ledger: Ledger) -> None:
     ledger.request(1, ledger__words_DOT_py="")
     ledger.write({"later.txt": "later\n"})
