@@ -142,7 +142,8 @@ def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[
             words.added |= {
                 (it.file, it.test)
                 for it in found[test.path]
-                if (it.test or means) and not existed(it.test, before[test.path])
+                if not existed(it.test, before[test.path])
+                and (it.test or (means and (test.path in added or it.verdict != "not run")))
             }
     return words
 
