@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from devkit.tryout.settings import PROJECT_FILES
 from devkit.tryout.work import few
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from devkit.tryout.trial import Changed
     from devkit.tryout.work import Comparison, TryWork
@@ -108,55 +109,76 @@ def projects(listed: Sequence[str]) -> list[str]:
     return sorted(places - {""}, key=len, reverse=True)
 
 
+@dataclass
+class Touched:
+    """What the changed files come to.
+
+    Attributes:
+        names: a file, and what changed in it.
+        modules: the changed modules, by the likeliest of their names.
+        own: the test files among them.
+        data: those that are neither Python nor prose.
+        fixtures: a conftest.py, and what changed in it or in a plugin that it names; none where all may matter.
+    """
+
+    names: list[tuple[str, selection.Names]] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
+    fixtures: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+
+
+def _touched(work: Comparison, tree: Tree) -> Touched:
+    """Return what the changed files come to."""
+    touched = Touched()
+    declared = settings.extensions(tree.read)
+    plugins = selection.plugins(tree.support, tree.read)
+    for changed in work.changed:
+        path = changed.path
+        if not path.endswith(".py"):
+            touched.data += [path] if not file_kinds.is_prose_file(path) else []
+            made = extensions.modules_of(path, declared, tree.packages) if declared else []
+            touched.names += [(path, selection.Names(module, frozenset())) for module in made]
+            continue
+        if file_kinds.is_test(path, tree.read) and path in tree.python:
+            touched.own.append(path)
+        found = _names(work, changed, tree)
+        touched.names += [(path, named) for named in found]
+        touched.modules += [named.module for named in found[:1]]
+        naming = [plugins[named.module] for named in found if named.module in plugins]
+        conftest = path if file_kinds.TEST_SUPPORT.search(path) else next(iter(naming), "")
+        if found and conftest:
+            both = (tree.read(path), work.trial.text(work.commits.base, path))
+            every = any(selection.is_for_all(text, found[0].changed) for text in both)
+            touched.fixtures.append((conftest, frozenset() if every else found[0].changed))
+    return touched
+
+
 def choose(work: Comparison) -> list[selection.Chosen]:
     """Return the test files that the request concerns, ranked."""
     tree = Tree(work)
     tests = [word for word in tree.python if file_kinds.is_test(word, tree.read)]
-    names: list[tuple[str, selection.Names]] = []
-    modules: list[str] = []
-    declared = settings.extensions(tree.read)
-    packages = tree.packages if declared else []
-    fixtures: list[tuple[str, frozenset[str]]] = []
-    plugins = selection.plugins(tree.support, tree.read)
-    own, data = [], []
-    for changed in work.changed:
-        if not changed.path.endswith(".py"):
-            data += [changed.path] if not file_kinds.is_prose_file(changed.path) else []
-            if declared and extensions.is_source(changed.path):
-                made = extensions.modules_of(changed.path, declared, packages)
-                names += [(changed.path, selection.Names(module, frozenset())) for module in made]
-            continue
-        if file_kinds.is_test(changed.path, tree.read) and changed.path in tree.python:
-            own.append(changed.path)
-        found = _names(work, changed, tree)
-        names += [(changed.path, named) for named in found]
-        modules += [found[0].module] if found else []
-        support = file_kinds.TEST_SUPPORT.search(changed.path)
-        naming = [plugins[named.module] for named in found if named.module in plugins]
-        conftest = changed.path if support else next(iter(naming), "")
-        if found and conftest:
-            both = (tree.read(changed.path), work.trial.text(work.commits.base, changed.path))
-            every = any(selection.is_for_all(text, found[0].changed) for text in both)
-            fixtures.append((conftest, frozenset() if every else found[0].changed))
-    doctests = _doctests(work, tree)
-    sources = tree.sources
-    readers = [reader.path for reader in selection.naming(data, (), sources, tree.read)]
-    names += [(path, selection.Names(tree.module(path), frozenset())) for path in readers]
-    ranked = selection.select(names, own, tests, tree.read, sources)
-    seen = {chosen.path for chosen in ranked}
-    rest = [test for test in tests if test not in seen]
-    more = selection.beside(fixtures, rest, tree.read)
-    if work.paddle:
-        more += _of_operators(work, rest)
-    seen |= {chosen.path for chosen in more}
+    touched = _touched(work, tree)
     texts = file_kinds.doctest_files(tree.listed, tree.read)
-    doctests += [changed.path for changed in work.changed if changed.path in texts]
-    unseen = [word for word in [*rest, *texts] if word not in seen and word not in doctests]
-    named = selection.naming(data, modules, unseen, tree.read)
+    doctests = [*_doctests(work, tree), *(changed.path for changed in work.changed if changed.path in texts)]
+    sources = tree.sources
+    readers = [reader.path for reader in selection.naming(touched.data, (), sources, tree.read)]
+    names = [*touched.names, *((path, selection.Names(tree.module(path), frozenset())) for path in readers)]
+    ranked = selection.select(names, touched.own, tests, tree.read, sources)
+    rest = _without(tests, ranked)
+    more = selection.beside(touched.fixtures, rest, tree.read)
+    more += _of_operators(work, rest) if work.paddle else []
+    unseen = [word for word in _without([*rest, *texts], more) if word not in doctests]
+    named = selection.naming(touched.data, touched.modules, unseen, tree.read)
     imported = dict.fromkeys(named.module for _, named in names)
     named += selection.importing(imported, [word for word in texts if word in unseen], tree.read)
-    named += _by_settings(work, tree, [word for word in unseen if word not in {chosen.path for chosen in named}])
+    named += _by_settings(work, tree, _without(unseen, named))
     return [*[selection.Chosen(path, "examples") for path in doctests], *ranked, *more, *named]
+
+
+def _without(paths: Iterable[str], chosen: Iterable[selection.Chosen]) -> list[str]:
+    seen = {one.path for one in chosen}
+    return [path for path in paths if path not in seen]
 
 
 def _by_settings(work: Comparison, tree: Tree, tests: Sequence[str]) -> list[selection.Chosen]:

@@ -54,13 +54,15 @@ def is_source(path: str) -> bool:
 
 
 def modules_of(path: str, declared: settings.Extensions, packages: Sequence[str]) -> list[str]:
-    """Return the modules that a changed source is compiled into: those that name it, else all that it may be.
+    """Return the modules that a changed file is compiled into: those that name it, else all that it may be.
 
     Args:
-        path: the source.
+        path: the file; none where nothing compiles it.
         declared: what the project says.
         packages: its top-level packages.
     """
+    if not is_source(path):
+        return []
     stem = PurePosixPath(path).stem
     named = [name for name, sources in declared.modules.items() if path in sources or name.rpartition(".")[2] == stem]
     return named or [*declared.modules] or [*packages]

@@ -186,29 +186,23 @@ def select(
         wanted.append(("calls", Names(names.module, frozenset(names.changed | inner))))
     wanted += [("indirect", names) for names in _reached(wanted, sources, read)]
     needles = _needles(wanted)
-    rated = []
+    order = list(RANKS)
+    rated: list[tuple[int, int, str, str]] = []
+    if needles is None:
+        return found
     for path in tests:
-        if path in own:
-            continue
         text = read(path)
-        if needles is None or not needles.search(text):
-            continue
-        tree = parse(text)
+        tree = parse(text) if path not in own and needles.search(text) else None
         if tree is None:
             continue
-        imports = imports_of(tree, module_of(path))
-        best = None
-        for rank, names in wanted:
-            how, name = concern(imports, names)
-            if how:
-                how = how if rank == "calls" else "indirect"
-                stem = PurePosixPath(path).stem
-                near = _nearness(stem, name)
-                candidate = (list(RANKS).index(how), -near, path, Chosen(path, how, name))
-                best = min(best, candidate, key=lambda rival: rival[:3]) if best else candidate
-        if best:
-            rated.append(best)
-    return found + [pair[3] for pair in sorted(rated, key=lambda entry: entry[:3])]
+        imports, stem = imports_of(tree, module_of(path)), PurePosixPath(path).stem
+        concerns = [(rank, *concern(imports, names)) for rank, names in wanted]
+        rated += sorted(
+            (order.index(how if rank == "calls" else "indirect"), -_nearness(stem, name), path, name)
+            for rank, how, name in concerns
+            if how
+        )[:1]
+    return found + [Chosen(path, order[place], name) for place, _, path, name in sorted(rated)]
 
 
 def _needles(wanted: Iterable[tuple[str, Names]]) -> re.Pattern[str] | None:
