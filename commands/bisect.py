@@ -1,10 +1,11 @@
 """Find the commit that made something bad; your checkout is not touched.
 
-Between a good and a bad commit the one that halves the rest is checked out in a work tree of devkit's own, built where
-devkit.toml says how (try.build), of Paddle laid over a wheel, and asked: by a command after --, whose status says good
-(0), bad (1 to 127) or skip (125, and pytest's where it found no test), by a test file or one test of it as the bad
-commit has it (--test FILE::TEST), or by a line that is timed (--bench). What does not build is skipped. The exit status
-is 0 where one commit was found, 1 where several cannot be told apart.
+Between a good and a bad commit the one that halves the rest is checked out in a work tree of devkit's own, built as
+devkit.toml says (try.build) or with the extension modules that the project declares, of Paddle laid over a wheel, and
+asked: by a command after --, whose status says good (0), bad (1 to 127) or skip (125, and pytest's where it found no
+test), by a test file or one test of it as the bad commit has it (--test FILE::TEST), or by a line that is timed
+(--bench). What does not build is skipped. The exit status is 0 where one commit was found, 1 where several cannot be
+told apart.
 
 Example:  devkit bisect --good v1.0 -- python -m pytest tests/test_a.py
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from devkit.tryout.running import Side
     from devkit.tryout.sides import Ready
     from devkit.tryout.trial import Changed
-    from devkit.tryout.verdict import FileRuns
+    from devkit.tryout.verdict import FileRuns, Verdict
     from devkit.tryout.work import TryWork
 
 INSTALLS = 2
@@ -64,31 +64,15 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     ]  # fmt: skip
     testing = Testing(work, ready)
     testing.cover = [str((request / file.path).resolve()) for file in counted_files]
-    pair = [ready.request] if ready.request.problem else [ready.base, ready.request]
-    testing.run([(side, test) for test in chosen for side in pair])
-    for _ in range(INSTALLS):
-        lacking = _install_missing(work, ready, testing.runs, own)
-        if not lacking:
-            break
-        testing.run([(side, test) for test in chosen for side in pair if test.path in lacking])
-    testing.run([(side, test) for side, test in _uneven(work, testing.runs, chosen, pair)], repeat=True)
+    _run_enough(testing, chosen, own)
     found = judge(testing, chosen, own)
     if any(test.reason.endswith(NO_FILE) for test in found.tests):
         work.note("a devkit.toml may say what makes the module that is missing: [try] build = 'make'")
     compiled, new = ctests.run(work, ready.base, ready.request, testing.runner)
-    built = {side.name: side.problem for side in (ready.base, ready.request)}
-    # A wheel that could not be found says nothing against the request.
-    unbuilt = ready.over is not None and bool(built["request"]) and not work.options.build
-    verdict = decide(
-        [*found.tests, *compiled], built={} if unbuilt else built, added=found.added | new, doubtful=found.doubtful
-    )
-    if unbuilt:
-        verdict = replace(verdict, kind="undecided", reason=built["request"])
-    elif verdict.reason == NOTHING:
-        verdict = replace(verdict, reason=why_nothing(work))
+    found = replace(found, tests=[*found.tests, *compiled], added=found.added | new)
     return Result(
         int(work.trial.folder.name),
-        verdict,
+        _verdict(work, ready, found),
         work.commits.head,
         work.commits.base,
         str(request),
@@ -99,6 +83,30 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
         chosen=as_rows(chosen),
         files=tuple(_old_style(path, found) for (side, path), found in testing.runs.items() if side == "request"),
     )
+
+
+def _run_enough(testing: Testing, chosen: Sequence[selection.Chosen], own: set[str]) -> None:
+    """Run the chosen tests on both sides, again with what they missed, and again where one side alone is flaky."""
+    work, ready = testing.work, testing.ready
+    pair = [ready.request] if ready.request.problem else [ready.base, ready.request]
+    testing.run([(side, test) for test in chosen for side in pair])
+    for _ in range(INSTALLS):
+        lacking = _install_missing(work, ready, testing.runs, own)
+        if not lacking:
+            break
+        testing.run([(side, test) for test in chosen for side in pair if test.path in lacking])
+    testing.run(_uneven(work, testing.runs, chosen, pair), repeat=True)
+
+
+def _verdict(work: TryWork, ready: Ready, found: Words) -> Verdict:
+    """Return what the words of the tests come to."""
+    built = {side.name: side.problem for side in (ready.base, ready.request)}
+    if ready.over is not None and built["request"] and not work.options.build:
+        # A wheel that could not be found says nothing against the request.
+        verdict = decide(found.tests, built={}, added=found.added, doubtful=found.doubtful)
+        return replace(verdict, kind="undecided", reason=built["request"])
+    verdict = decide(found.tests, built=built, added=found.added, doubtful=found.doubtful)
+    return replace(verdict, reason=why_nothing(work)) if verdict.reason == NOTHING else verdict
 
 
 def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[str]) -> Words:
