@@ -103,14 +103,16 @@ def test_one_test_of_a_file_asks_all_commits_as_the_bad_one_has_it(
         "def test_small():\n    assert money.VALUE < 3\n"
     )
     (folder / "money.py").write_text("VALUE = 3\n")
+    line = "python -m pytest -q -p no:cacheprovider {file} --junitxml={report}"
+    (folder / "devkit.toml").write_text(f"[try]\nbuild = 'sh build.sh'\ntest = '{line}'\n")
     git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", "Break, with a test that would have told")
+    git(folder, "commit", "-q", "-m", "Break, with a test that would have told, and the project's own line to run it")
     bad = git(folder, "rev-parse", "HEAD")
-    line = ("bisect", "--good", commits[6], "--json", *ENV, "--test")
-    said = devkit(*line, "test_money.py::test_small", cwd=folder)
+    asked = ("bisect", "--good", commits[6], "--json", *ENV, "--test")
+    said = devkit(*asked, "test_money.py::test_small", cwd=folder)
     assert said.status == 0, said.err
     assert json.loads(said.out)["first_bad"] == bad
-    none = devkit(*line, "test_money.py::test_absent", cwd=folder)
+    none = devkit(*asked, "test_money.py::test_absent", cwd=folder)
     assert none.status == 1
     assert "test_absent" in none.err
 
