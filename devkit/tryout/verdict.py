@@ -326,8 +326,7 @@ def decide(
             return verdict("undecided", f"neither the base nor the request builds: {built['request']}")
         return verdict("bad", f"the request does not build: {built['request']}")
     if broken := of("broken"):
-        verb = "fails" if len(broken) == 1 else "fail"
-        return verdict("bad", f"{_named(broken)} passed before and {verb} with the request")
+        return verdict("bad", f"{_say(broken, ' passed before and fails', ' passed before and fail')} with the request")
     # Where the base could not even load the test, both sides do not fail for one reason: the request's test fails.
     theirs = [judged for judged in of("still failing") if (judged.file, judged.test) in added]
     wrong = [
@@ -335,7 +334,7 @@ def decide(
         if their.base in {"error", "absent"} and (their.request == "failed" or NO_PYTHON.search(their.reason))
     ]  # fmt: skip
     if wrong:
-        return verdict("bad", f"{_named(wrong)}, which the request adds, {'fails' if len(wrong) == 1 else 'fail'}")
+        return verdict("bad", _say(wrong, ", which the request adds, fails", ", which the request adds, fail"))
     if slower:
         return verdict("bad", slower[0])
     kind, reason = _rest(tests, added, doubtful)
@@ -347,25 +346,25 @@ def _undecided(
 ) -> str:
     """Return why what would decide did not run, or said two things; empty where nothing is in doubt."""
     theirs = [test for test in tests if (test.file, test.test) in added]
-    open_ = [their for their in theirs if their.verdict in {"flaky", "still failing", "not run"}]
-    if open_:
-        first = open_[0]
-        one = len(open_) == 1
-        what = {
-            "flaky": f"{'is' if one else 'are'} flaky",
-            "still failing": f"{'fails' if one else 'fail'} on both sides",
-            "not run": f"did not run: {first.reason}",
-        }
-        return f"{_named(open_)}, which the request adds, {what[first.verdict]}"
+    for word, one, more in (
+        ("still failing", "fails on both sides", "fail on both sides"), ("flaky", "is flaky", "are flaky"),
+        ("not run", "did not run", "did not run"),
+    ):  # fmt: skip
+        alike = [their for their in theirs if their.verdict == word]
+        if alike:
+            why = f": {alike[0].reason}" if word == "not run" else ""
+            return f"{_say(alike, f', which the request adds, {one}', f', which the request adds, {more}')}{why}"
     spoilt = [test for test in tests if test.verdict == "still failing" and (test.file, test.test) in doubtful]
     if spoilt:
-        return f"{_named(spoilt)}, which the request changes, {'fails' if len(spoilt) == 1 else 'fail'} on both sides"
+        return (
+            f"{_say(spoilt, ', which the request changes, fails', ', which the request changes, fail')} on both sides"
+        )
     lost = [test for test in tests if test.verdict == "not run" and test.base == "passed"]
     if lost:
         return f"{_named(lost)} passed before and did not run with the request: {lost[0].reason}"
     parted = [test for test in tests if test.verdict == "flaky" and test.base == "passed"]
     if parted:
-        return f"{_named(parted)} {'is' if len(parted) == 1 else 'are'} flaky with the request: {parted[0].reason}"
+        return f"{_say(parted, ' is', ' are')} flaky with the request: {parted[0].reason}"
     return ""
 
 
@@ -386,10 +385,9 @@ def _rest(
     idle = [test for test in tests if test.verdict == "not run"]
     if not good:
         if flaky:
-            verb = "is" if len(flaky) == 1 else "are"
-            return "undecided", f"{_named(flaky)} {verb} flaky: {flaky[0].reason}"
+            return "undecided", f"{_say(flaky, ' is', ' are')} flaky: {flaky[0].reason}"
         if failing:
-            return "undecided", f"{_named(failing)} {'fails' if len(failing) == 1 else 'fail'} on both sides"
+            return "undecided", f"{_say(failing, ' fails', ' fail')} on both sides"
         return "undecided", f"no test ran: {_named(idle)}: {idle[0].reason}"
     parts = [f"{counted(len(fixed), 'test')} fixed"] if fixed else []
     parts += [f"{counted(len(new), 'new test')} passing"] if new else []
@@ -400,6 +398,11 @@ def _rest(
     rest += [f"{len(idle)} did not run"] if idle else []
     more = f" ({', '.join(rest)})" if rest else ""
     return "good", f"nothing broken: {', '.join(parts)}{more}"
+
+
+def _say(tests: Sequence[Judged], one: str, more: str) -> str:
+    """Return what some tests are called, with what is said of one, or of several."""
+    return f"{_named(tests)}{one if len(tests) == 1 else more}"
 
 
 def _named(tests: Sequence[Judged]) -> str:
