@@ -331,17 +331,19 @@ class Trial:
         words = ("worktree", "add", "-q", "--detach", "--force", "--", str(folder), commit)
         return line(*words, directory=self.repository)
 
-    def check_out(self, commits: Commits, lines: Sequence[Line]) -> list[Changed]:
+    def check_out(self, commits: Commits, lines: Sequence[Line] = ()) -> list[Changed]:
         """Check both sides out, lay the request's tests over the base, and return what the request changes.
 
         Args:
             commits: the two sides.
-            lines: of the plan.
+            lines: of the plan; made here where there was none.
 
         Raises:
             DevkitError: git cannot, or the disk is full.
         """
-        for name, commit, one in zip(("base", "request"), (commits.base, commits.head), lines, strict=True):
+        both = {"base": commits.base, "request": commits.head}
+        planned = lines or [self.side_line(self.side(name), commit) for name, commit in both.items()]
+        for (name, commit), one in zip(both.items(), planned, strict=True):
             self.check_out_side(self.side(name), commit, one)
         changed = self.changes(commits)
         self.lay_tests(commits, changed)
