@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 18
 BROKEN = (OSError, aiohttp.ClientError, asyncio.TimeoutError)
+RANGE_REFUSED = (400, 403, 405, 406, 412, 416, 501)  # the range, perhaps, and not the file; 416: an empty one
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -129,7 +130,7 @@ async def probe(client: Client) -> tuple[RemoteFile, Stream]:
         response = await client.open({"Range": "bytes=0-"})
         span = CONTENT_RANGE.fullmatch(plain(response.headers).get("Content-Range") or "")
         unknown = response.status == HTTPStatus.PARTIAL_CONTENT and (span is None or span[1] != "0")
-        if unknown or response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # an empty file has no first byte
+        if unknown or response.status in RANGE_REFUSED:
             response.close()
             response = await client.open({})
     except BROKEN as error:

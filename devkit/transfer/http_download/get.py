@@ -79,6 +79,8 @@ async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyO
         if remote.is_folder:
             if options.destination == TO_STDOUT:
                 raise DevkitError("a folder cannot be written to standard output", "", "devkit get ADDRESS FOLDER")
+            if options.sha256:
+                raise DevkitError("a folder has no SHA-256", "Each of its files is verified as devkit serve has it.")
             return functools.partial(_stream, client.address, forwarded, watch)
         if options.destination == TO_STDOUT:
             return await _pour(stream, remote, options, watch, sys.stdout.fileno())

@@ -79,6 +79,20 @@ def test_two_versions_are_never_mixed_where_a_server_does_not_look_at_what_is_as
     assert not here.exists() or here.read_bytes() in versions
 
 
+@pytest.mark.parametrize("status", [400, 403, 405, 406, 412, 416, 501])
+def test_a_server_that_refuses_ranges_is_asked_for_the_whole(status: int, tmp_path: Path) -> None:
+    with plain(DATA, refuses=status) as server:
+        get(f"{server.url}/file", tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == DATA
+
+
+def test_a_hash_is_not_passed_over_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with sharing(tmp_path / "folder") as server, pytest.raises(DevkitError, match="a folder has no SHA-256"):
+        get(server.url(), tmp_path / "here", sha256="0" * 64)
+    assert not (tmp_path / "here").exists()
+
+
 def test_an_empty_file_comes_with_its_time(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     os.utime(tmp_path / "empty", ns=(1_500_000_000_123_456_789,) * 2)

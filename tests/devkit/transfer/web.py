@@ -47,7 +47,9 @@ class Plain(http.server.BaseHTTPRequestHandler):
         server: Any = self.server
         server.requests.append((self.path, dict(self.headers)))
         status = server.answers.pop(0) if server.answers else 0
-        if self.path.startswith("/moved"):
+        if server.refuses and "Range" in self.headers:
+            self.head(server.refuses, 0, {})
+        elif self.path.startswith("/moved"):
             self.head(302, 0, {"Location": server.location})
         elif status:
             self.head(status, 0, {"Retry-After": "0"})
@@ -114,6 +116,7 @@ def plain(data: bytes, **attributes: Any) -> Iterator[Any]:
         "answers": [],  # statuses of the first requests; 0 is a proper answer
         "etags": [],  # a machine each, in turns
         "datas": [],  # and what each has
+        "refuses": 0,  # the status that answers a range
         "conditions": True,  # whether If-Range is heeded
         "total": "",  # how long the file is said to be where a range is answered
         "cap": 1 << 40,  # the longest range that is answered
