@@ -279,10 +279,6 @@ class RunStore:
             if record:
                 yield RecordedRun(folder, record)
 
-    def orphans(self) -> list[RecordedRun]:
-        """Return the folders whose record cannot be read (a lost write, a full disk): they take room all the same."""
-        return [RecordedRun(folder, {}) for folder in sorted(self.root.glob("[!.]*/")) if not _record(folder)]
-
     def find(self, name: str, *, command: str = "", exact: bool = False) -> RecordedRun:
         """Return the run with this id, or its beginning; ``last`` is the newest one.
 

@@ -366,8 +366,3 @@ def _filled(words: str, values: Mapping[str, str]) -> str:
     said = re.sub(r"\0+(?=[^\s.,;:)\0])", "", re.sub(r" ?\(\0+\)", "", said))
     said = re.sub(r":? ?\0+", "", said)
     return re.sub(r" {2,}", " ", said).strip().removesuffix(":")
-
-
-def without_words(cause: Cause) -> Cause:
-    """Return a cause as records keep it."""
-    return replace(cause, words={})

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devkit.git.command import GitFailed, line, lines_of
-from devkit.git.roles import base_of, base_remote, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,14 +36,6 @@ def with_default_branch(session: Session, state: State, remote: str) -> State:
                 session.git.execute(line("symbolic-ref", name, leads))
             return replace(state, symrefs={**state.symrefs, name: leads})
     return state
-
-
-def asked_base(session: Session, state: State, branch: str) -> tuple[State, Roles]:
-    """Return the base of a branch, and the state with the default branch that had to be asked for."""
-    request = request_of(state, branch)
-    remote = base_remote(state, session.app.config, request.remote if request else "")
-    state = with_default_branch(session, state, remote)
-    return state, base_of(state, session.app.config, branch)
 
 
 @contextlib.contextmanager

@@ -300,7 +300,6 @@ def test_a_folder_without_a_record_is_cleaned_first(store: RunStore) -> None:
     orphan = store.root / "20200101T000000.000-train-dead"
     orphan.mkdir()
     (orphan / "log").write_text("x")
-    assert [recorded_run.folder for recorded_run in store.orphans()] == [orphan]
     store.keep = 1
     store.prune()
     assert not orphan.exists()
