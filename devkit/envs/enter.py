@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from devkit.config import Config
     from devkit.envs.resolve import Environment
 
-SHELLS = ("bash", "zsh", "fish")
 NOT_FOUND, CANNOT = 127, 126
 ACTIVATE = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh", "nu": "activate.nu"}
 

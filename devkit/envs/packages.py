@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from devkit.app import App
 
 Action = Literal["install", "uninstall", "upgrade"]
-PAST = {"install": "installed", "uninstall": "uninstalled", "upgrade": "upgraded"}
 
 
 @dataclass(frozen=True)
