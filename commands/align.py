@@ -24,6 +24,7 @@ from devkit.console import Cell, Column
 from devkit.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
+    from devkit.aligning import Aligned
     from devkit.app import App
 
 ROWS = 40
@@ -58,12 +59,19 @@ def command(
         return 0
     with app.start_run("align", a=a, b=b) as run:
         found = aligning.execute(app, planned, run)
-        rows, parted = found.rows, found.first
-        status = ExitStatus.VERDICT if parted else ExitStatus.DONE
-        result = {"taken": found.taken, "missing": list(found.missing), "layers": list(rows), "first": parted}
+        status = ExitStatus.VERDICT if found.first else ExitStatus.DONE
+        layers, missing = list(found.rows), list(found.missing)
+        result = {"taken": found.taken, "missing": missing, "layers": layers, "first": found.first}
         run.record.update(result=result, status=int(status))
     if as_json:
         app.console.json(result)
+    _show(app, found)
+    return status
+
+
+def _show(app: App, found: Aligned) -> None:
+    """Print the layers from a little before the first that parts, and what it comes to."""
+    rows, parted = found.rows, found.first
     columns = [
         Column("layer", "left", importance=20),
         Column("of", "left"),
@@ -96,4 +104,3 @@ def command(
         app.console.warn(f"they part first at the {parted['kind']} of {parted['layer']}: rounding does not explain it")
     else:
         app.console.done(f"{len(rows)} outputs and gradients agree to rounding")
-    return status

@@ -23,7 +23,10 @@ from devkit.commands._cli.options import DryRun, Json
 from devkit.console import Cell, Column
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devkit.app import App
+    from devkit.interfaces import Interface
 
 ROUTES = 4
 
@@ -65,6 +68,19 @@ def command(
                 "routes": [asdict(route) for route in routes],
             }
         )
+    _show_interfaces(app, found)
+    named = "; ".join(map(str, routes[:ROUTES])) + (f"; {len(routes) - ROUTES} more" if routes[ROUTES:] else "")
+    app.console.answer(f"  routes: {named or 'none'}")
+    app.console.answer(f"  collectives: {chosen} ({why})")
+    app.console.answer(f"  free ports for a launcher: {', '.join(map(str, ports)) or 'none'}")
+    if own.startswith("127."):
+        app.console.warn(f"{host} is {own} here: other machines' ranks cannot reach it by that name")
+        app.console.next(f"grep -w {host} /etc/hosts   shows the line")
+    app.console.next(f"NCCL_SOCKET_IFNAME={chosen} GLOO_SOCKET_IFNAME={chosen} devkit launch -- SCRIPT")
+
+
+def _show_interfaces(app: App, found: Sequence[Interface]) -> None:
+    """Print a row for each interface."""
     columns = [
         Column("interface", "left", importance=20),
         Column("addresses", "left", importance=19),
@@ -88,14 +104,6 @@ def command(
             for interface in found
         ],
     )
-    named = "; ".join(map(str, routes[:ROUTES])) + (f"; {len(routes) - ROUTES} more" if routes[ROUTES:] else "")
-    app.console.answer(f"  routes: {named or 'none'}")
-    app.console.answer(f"  collectives: {chosen} ({why})")
-    app.console.answer(f"  free ports for a launcher: {', '.join(map(str, ports)) or 'none'}")
-    if own.startswith("127."):
-        app.console.warn(f"{host} is {own} here: other machines' ranks cannot reach it by that name")
-        app.console.next(f"grep -w {host} /etc/hosts   shows the line")
-    app.console.next(f"NCCL_SOCKET_IFNAME={chosen} GLOO_SOCKET_IFNAME={chosen} devkit launch -- SCRIPT")
 
 
 def _measure(app: App, host: str, address: str, *, dry_run: bool, as_json: bool) -> None:
