@@ -83,6 +83,8 @@ def parse_place(word: str) -> RemotePath | None:
     """Return what ``HOST:PATH`` names, or None where the word is a path of this machine (``./a:b`` is one)."""
     if word.startswith("ssh://"):
         return _parse_url(word)
+    if scheme := re.match(r"\w+://", word):
+        raise UsageError(f"{scheme[0]} is not spoken here", "send and recv go over ssh.", "ssh://USER@HOST:PORT/PATH")
     found = re.match(r"((?:[^/:\[\]]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*)):", word)
     if not found or found[0] == ":":
         return None

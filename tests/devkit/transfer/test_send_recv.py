@@ -245,7 +245,7 @@ def test_the_record_tells_what_was_sent(devkit: Devkit, remote: Hosts, source: P
     assert record["result"][0]["result"]["bytes"] == 3_000_001
 
 
-@pytest.mark.parametrize("word", ["-oProxyCommand=x:y", "a b:c", "$(x):y", "-:y", "user@-h;x:y"])
+@pytest.mark.parametrize("word", ["-oProxyCommand=x:y", "a b:c", "$(x):y", "-:y", "user@-h;x:y", "rsync://h/x"])
 def test_a_host_that_is_none_is_refused(word: str) -> None:
     with pytest.raises(UsageError):
         parse_send(["file", word])
