@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -309,15 +310,7 @@ class Trial:
 
     def is_at(self, commits: Commits) -> bool:
         """Tell whether both work trees are there, at the commits of the two sides."""
-        return self._commit_of("base") == commits.base and self._commit_of("request") == commits.head
-
-    def _commit_of(self, name: str) -> str:
-        """Return the commit that a side's work tree is at, as its own HEAD says; nothing where there is none."""
-        try:
-            link = (self.side(name) / ".git").read_text("utf-8").removeprefix("gitdir:").strip()
-            return (self.side(name) / link / "HEAD").read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return _commit_of(self.side("base")) == commits.base and _commit_of(self.side("request")) == commits.head
 
     def check_out_lines(self) -> list[Line]:
         """Return the lines of git that check both sides out."""
@@ -365,6 +358,7 @@ class Trial:
         for change in tests:
             if change.status == absent:
                 (self.side("base") / change.path).unlink(missing_ok=True)
+        _forget_compiled(self.side("base"), [change.path for change in tests])
 
     def check_out_side(self, folder: Path, commit: str, planned: Line | None = None) -> None:
         """Check a commit out into a work tree; what it built before and git ignores stays.
@@ -374,8 +368,11 @@ class Trial:
         """
         inside = self.git.at(folder)
         one = planned or self.side_line(folder, commit)
+        before = _commit_of(folder)
         if one.words[0] == "checkout" and not self.git.execute(one, check=False).status:
             inside.read("clean", "-fdq")
+            said = inside.ask("diff", "--no-ext-diff", "--no-renames", "--name-only", "-z", before, "HEAD", "--")
+            _forget_compiled(folder, os.fsdecode(said.stdout).split("\0"))
             return
         with explained(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -441,3 +438,26 @@ class Trial:
         others = [other for other in others if not (other / KEPT).exists()]
         for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[max(keep - 1, 0) :]:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _commit_of(folder: Path) -> str:
+    """Return the commit that a work tree is at, as its own HEAD says; nothing where there is none."""
+    try:
+        link = (folder / ".git").read_text("utf-8").removeprefix("gitdir:").strip()
+        return (folder / link / "HEAD").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _forget_compiled(folder: Path, changed: Sequence[str]) -> None:
+    """Remove what Python compiled of files that changed: it knows a file by its size and the second of its time alone.
+
+    Args:
+        folder: a side's work tree; beside it lies the overlay of a tree of Paddle.
+        changed: paths within it.
+    """
+    overlay = folder.with_name(f"{folder.name}-overlay")
+    for path in changed:
+        for file in (folder / path, overlay / path.removeprefix("python/")) if path.endswith(".py") else ():
+            for compiled in (file.parent / "__pycache__").glob(f"{glob.escape(file.stem)}.*.pyc"):
+                compiled.unlink(missing_ok=True)

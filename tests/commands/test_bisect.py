@@ -75,6 +75,23 @@ def test_a_command_finds_the_suspects_and_the_checkout_is_not_touched(
     assert [step["answer"] for step in found["steps"] if step["commit"] == commits[4]] == ["skip"]
 
 
+def test_files_of_one_size_that_change_within_a_second_are_told_apart(
+    devkit: Devkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python knows what it compiled by a file's size and the second of its time."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    git(tmp_path, "init", "-q", "-b", "develop", ".")
+    (tmp_path / ".gitignore").write_text("__pycache__\n")
+    for number in range(12):
+        (tmp_path / "money.py").write_text(f"VALUE = {1 if number < 8 else 2}\n")
+        git(tmp_path, "add", "-A")
+        git(tmp_path, "commit", "-q", "--allow-empty", "-m", f"Commit {number}")
+    code = "import money, sys; sys.exit(money.VALUE != 1)"
+    line = ("bisect", "--good", "HEAD~11", "--json", *ENV, "--", sys.executable, "-c", code)
+    found = json.loads(devkit(*line, cwd=tmp_path).out)
+    assert found["subjects"][found["first_bad"]] == "Commit 8"
+
+
 def test_a_test_file_finds_the_commit(devkit: Devkit, history: tuple[Path, list[str]]) -> None:
     folder, commits = history
     line = ("bisect", "--good", commits[5], "--bad", "HEAD", "--test", "test_money.py", *ENV)
