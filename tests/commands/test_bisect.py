@@ -82,14 +82,14 @@ def test_files_of_one_size_that_change_within_a_second_are_told_apart(
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     git(tmp_path, "init", "-q", "-b", "develop", ".")
     (tmp_path / ".gitignore").write_text("__pycache__\n")
-    for number in range(12):
-        (tmp_path / "money.py").write_text(f"VALUE = {1 if number < 8 else 2}\n")
+    for number in range(6):
+        (tmp_path / "money.py").write_text(f"VALUE = {1 if number < 4 else 2}\n")
         git(tmp_path, "add", "-A")
         git(tmp_path, "commit", "-q", "--allow-empty", "-m", f"Commit {number}")
     code = "import money, sys; sys.exit(money.VALUE != 1)"
-    line = ("bisect", "--good", "HEAD~11", "--json", *ENV, "--", sys.executable, "-c", code)
+    line = ("bisect", "--good", "HEAD~5", "--json", *ENV, "--", sys.executable, "-c", code)
     found = json.loads(devkit(*line, cwd=tmp_path).out)
-    assert found["subjects"][found["first_bad"]] == "Commit 8"
+    assert found["subjects"][found["first_bad"]] == "Commit 4"
 
 
 def test_a_test_file_finds_the_commit(devkit: Devkit, history: tuple[Path, list[str]]) -> None:
