@@ -36,12 +36,17 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> tuple[Path, list[str]]:
-    """Nine commits; the sixth makes it bad, the fifth does not build."""
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """Nine commits; the sixth makes it bad, the fifth does not build. All files are of one size.
+
+    Python knows what it compiled by a file's size and the second of its time, which checkouts within a second share.
+    """
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     folder = tmp_path / "clone"
     git(tmp_path, "init", "-q", "-b", "develop", str(folder))
     (folder / "devkit.toml").write_text("[try]\nbuild = 'sh build.sh'\n")
     (folder / "test_money.py").write_text(TEST)
+    (folder / ".gitignore").write_text("__pycache__\n")
     commits = []
     for number in range(9):
         (folder / "build.sh").write_text("exit 1\n" if number == 4 else "exit 0\n")
@@ -73,23 +78,6 @@ def test_a_command_finds_the_suspects_and_the_checkout_is_not_touched(
     found = json.loads(said.out)
     assert sorted(found["suspects"]) == sorted(commits[4:6]), "the commit before it does not build"
     assert [step["answer"] for step in found["steps"] if step["commit"] == commits[4]] == ["skip"]
-
-
-def test_files_of_one_size_that_change_within_a_second_are_told_apart(
-    devkit: Devkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python knows what it compiled by a file's size and the second of its time."""
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    git(tmp_path, "init", "-q", "-b", "develop", ".")
-    (tmp_path / ".gitignore").write_text("__pycache__\n")
-    for number in range(6):
-        (tmp_path / "money.py").write_text(f"VALUE = {1 if number < 4 else 2}\n")
-        git(tmp_path, "add", "-A")
-        git(tmp_path, "commit", "-q", "--allow-empty", "-m", f"Commit {number}")
-    code = "import money, sys; sys.exit(money.VALUE != 1)"
-    line = ("bisect", "--good", "HEAD~5", "--json", *ENV, "--", sys.executable, "-c", code)
-    found = json.loads(devkit(*line, cwd=tmp_path).out)
-    assert found["subjects"][found["first_bad"]] == "Commit 4"
 
 
 def test_a_test_file_finds_the_commit(devkit: Devkit, history: tuple[Path, list[str]]) -> None:
