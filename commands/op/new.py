@@ -11,6 +11,7 @@ Example:  devkit op new gated_unit
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,7 @@ def command(
     if not write(app, files, dry_run=dry_run, as_json=as_json):
         return
     app.console.done(f"{name} in {place}: {', '.join(file.path.name for file in files)}")
+    quoted = shlex.quote(str(place))
     app.console.next(
-        f"cd {place} && pytest   builds it and tests it", f"devkit op check {place}   checks what tests forget"
+        f"cd {quoted} && pytest   builds it and tests it", f"devkit op check {quoted}   checks what tests forget"
     )

@@ -54,9 +54,9 @@ def run(*words: str | Path, cwd: Path) -> str:
 
 @pytest.mark.slow
 def test_a_new_operator_builds_passes_and_is_clean(devkit: Devkit, tmp_path: Path) -> None:
-    assert devkit("op", "new", "gated_unit").status == 0
-    assert "14 passed" in run(PYTHON, "-m", "pytest", "-q", cwd=tmp_path / "gated_unit")
-    checked = devkit("op", "check", "gated_unit", *ENV, "--json", limit_s=600)
+    assert devkit("op", "new", "gated_unit", "--dir", "my ops/gated_unit").status == 0
+    assert "14 passed" in run(PYTHON, "-m", "pytest", "-q", cwd=tmp_path / "my ops" / "gated_unit")
+    checked = devkit("op", "check", "my ops/gated_unit", *ENV, "--json", limit_s=600)
     assert checked.status == 0, checked.err
     report = json.loads(checked.out)
     assert (report["findings"], report["reference"], len(report["checks"])) == ([], True, 12)
