@@ -26,7 +26,7 @@ devkit env clone try-311 try-311-numpy1
 devkit env bundle try-311
 devkit env remove try-311
 devkit env create try-311 --from try-311.tar
-mkdir -p ~/miniconda3/envs && cp -a .venv ~/miniconda3/envs/paddle
+python -m venv --without-pip ~/miniconda3/envs/paddle
 devkit env adopt ~/miniconda3/envs/paddle --name conda-paddle
 eval "$(devkit env activate try-311)"
 command -v deactivate
