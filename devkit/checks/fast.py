@@ -64,11 +64,11 @@ class Commit:
 
 @dataclass(frozen=True)
 class PastFile:
-    """What a commit of the branch put into a file, and a later one took out: the history keeps it.
+    """What a commit of the branch added to a file, and a later one removed: the history keeps it.
 
     Attributes:
         size: of the file then, in bytes; 0 where it was not large.
-        lines: that are no longer there.
+        lines: those that were removed since.
     """
 
     commit: str
@@ -129,8 +129,8 @@ class Branch:
         return "python/paddle/__init__.py" in self.names
 
 
-def forget(branch: Branch) -> str:
-    """Return the line after which no commit of the branch holds what is no longer in its files."""
+def without_removed(branch: Branch) -> str:
+    """Return the command that rewrites the branch's history without what a later commit removed."""
     line = "git commit --amend --all --no-edit" if len(branch.commits) < 2 else SQUASH  # noqa: PLR2004 - nothing to squash
     return f"{line}   leaves it out of the history"
 
@@ -159,7 +159,7 @@ def large_files(branch: Branch) -> Iterable[CheckFinding]:
     for past in branch.past:
         if past.size > LARGE and (past.file in branch.untracked or past.file not in branch.sizes):
             text = f"{size(past.size)} would stay in every clone: {past.commit[:10]} holds it"
-            yield CheckFinding("large files", "wrong", text, forget(branch), past.file)
+            yield CheckFinding("large files", "wrong", text, without_removed(branch), past.file)
 
 
 def secrets(branch: Branch) -> Iterable[CheckFinding]:
@@ -176,7 +176,7 @@ def secrets(branch: Branch) -> Iterable[CheckFinding]:
     for past in branch.past:
         for what in dict.fromkeys(filter(None, map(secret_in, past.lines))):
             text = f"{what} is in {past.commit[:10]} still, and a push takes that along"
-            yield CheckFinding("secrets", "wrong", text, f"{forget(branch)}; then revoke it", past.file)
+            yield CheckFinding("secrets", "wrong", text, f"{without_removed(branch)}; then revoke it", past.file)
 
 
 def whitespace(branch: Branch) -> Iterable[CheckFinding]:

@@ -109,7 +109,7 @@ def _not_files(app: App, root: Path, base: str) -> tuple[dict[str, str], dict[st
 
 
 def _past(app: App, root: Path, base: str, added: Mapping[str, Mapping[int, str]]) -> Iterator[PastFile]:
-    """Yield what commits of the branch put into files, and is no longer there."""
+    """Yield what commits of the branch added to files, and later ones removed."""
     only = (f"--filter=blob:limit={LARGE + 1}", "--filter-print-omitted")
     listed = git(app.runner, root, "rev-list", "--objects", *only, f"{base}..HEAD", "--").text.splitlines()
     sizes = {row[1:]: int(git(app.runner, root, "cat-file", "-s", row[1:]).text) for row in listed if row[0] == "~"}

@@ -1,4 +1,7 @@
-"""What looks like a credential in the lines of a change; what it says is never repeated."""
+"""What looks like a credential in the lines of a change; what it says is never repeated.
+
+The shapes are stricter than those of ``devkit.redact``: that one may mask too much, a finding has to be one.
+"""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def traced(request: Dict[str, Any]) -> None:
     except Exception as error:
         why = f"{type(error).__name__}: {str(error)[-500:]}"
         raise Refusal(f"{request['file']} could not be run", why) from error
-    np.savez(folder / f"{request['name']}.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(folder / f"{request['name']}.npz", **arrays)  # type: ignore[arg-type] # its own keywords
     (folder / f"{request['name']}.json").write_text(json.dumps(order))
     emit("traced", layers=len(order), taken=len(sources), missing=missing, torch=isinstance(library, Torch))
 

@@ -110,8 +110,17 @@ def read_walk(name: str) -> list[Step]:
     return steps
 
 
-def type_walk(walk: str | Sequence[Step], folder: Path, log: Path, limit_s: float) -> None:
+def type_walk(
+    walk: str | Sequence[Step], folder: Path, log: Path, limit_s: float, *, within: Sequence[str] = ()
+) -> None:
     """Type a walk's lines, or some steps of it, into one bash, and end with it all that it left running.
+
+    Args:
+        walk: its name, or steps.
+        folder: where it is typed.
+        log: what is printed goes there.
+        limit_s: how long it may take.
+        within: the line that starts bash in surroundings of its own.
 
     Raises:
         AssertionError: a line ended with another status; it is named, with what it printed.
@@ -119,7 +128,7 @@ def type_walk(walk: str | Sequence[Step], folder: Path, log: Path, limit_s: floa
     script = [f". {shlex.quote(str(WALKS.parent / 'functions.sh'))}"]
     for step in read_walk(walk) if isinstance(walk, str) else walk:
         script += [f"begin {shlex.quote(step.line)}", step.line, f"ends_with {step.status}"]
-    words = ["bash", "-c", "\n".join(script)]
+    words = [*within, "bash", "-c", "\n".join(script)]
     with log.open("wb") as out:
         shell = subprocess.Popen(
             words, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# A network namespace whose loopback is up (SIOCSIFFLAGS), and then what follows.
+LOOPBACK_UP = (
+    "import fcntl, os, socket, struct, sys\n"
+    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 0x41))\n"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+OWN_NETWORK = ("unshare", "--map-root-user", "--net", sys.executable, "-c", LOOPBACK_UP)
+
+
 @pytest.fixture
 def there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The home on the machines gpu7, gpu8, node1 and node2."""
@@ -42,3 +51,10 @@ def test_lines_about_other_machines_are_run_as_they_stand(
     (work / "train.py").write_text("import os\n\nprint('rank', os.environ['PADDLE_TRAINER_ID'])\n")
     monkeypatch.setenv("THERE", str(there))
     type_walk(name, work, tmp_path / "log", 600)
+
+
+@pytest.mark.engine
+def test_lines_about_a_share_are_run_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "model.tar").write_bytes(b"model" * 1000)
+    type_walk("share.sh", tmp_path, tmp_path / "log", 300, within=OWN_NETWORK)
